@@ -1,0 +1,1 @@
+"""What users write: TOML files as frozen pydantic models, every mistake reported at once."""

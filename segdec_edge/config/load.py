@@ -1,0 +1,122 @@
+"""TOML into a pydantic model, with every mistake in one error, in the user's words."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from segdec_edge.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Settings(BaseModel):
+    """Base of every table a user writes: frozen, no unknown keys, no silent conversion between types.
+
+    Fields may be tuples, paths, enums and other tables: an array or a string stands for them in TOML. A whole number is
+    fine where a number is wanted; nothing else is converted, and NaN and infinity are refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Table = TypeVar("Table", bound=Settings)
+
+
+def load_toml(model: type[Table], path: Path) -> Table:
+    """Read and check a TOML file. Raises ConfigError with one line per mistake."""
+    return check(model, read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file, unchecked. Raises ConfigError where it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # Windows editors begin a file with a byte order mark
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML ({error}). Mend that line.") from error
+    return parse_toml(text, str(path))
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """The values of TOML text, unchecked. Raises ConfigError, naming source."""
+    try:
+        values: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not valid TOML ({error}). Mend that line.") from error
+    return values
+
+
+def check(model: type[Table], values: Mapping[str, Any], source: str) -> Table:
+    """Check values (as TOML or the command line gave them). Raises ConfigError with one line per mistake."""
+    # pydantic's strict mode takes arrays for tuples and strings for paths and enums only when it reads JSON.
+    text = json.dumps(dict(values), default=_text_of)
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        lines = [_line(model, detail) for detail in error.errors()]
+        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from error
+
+
+def _text_of(value: object) -> str:
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is no setting")
+
+
+def _line(model: type[BaseModel], detail: Any) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"unknown setting {key}.{_suggestion(model, detail['loc'])}"
+        case "missing":
+            return f"{key} is missing. Add it."
+        case "value_error":
+            message = str(detail["ctx"]["error"])
+            return f"{key}: {message}" if key else message
+        case "model_type" | "dict_type":
+            return f"{key} is {detail['input']!r}: input should be a table. Change it."
+        case _:
+            return f"{key} is {detail['input']!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}. Change it."
+
+
+def _suggestion(model: type[BaseModel], location: tuple[str | int, ...]) -> str:
+    fields = {name for table in _tables_at(model, location[:-1]) for name in table.model_fields}
+    close = difflib.get_close_matches(str(location[-1]), sorted(fields), n=1)
+    return f" Did you mean {close[0]}?" if close else f" Known here: {', '.join(sorted(fields))}."
+
+
+def _tables_at(model: type[BaseModel], location: Iterable[str | int]) -> list[type[BaseModel]]:
+    """The tables that may stand at a location; more than one where a field allows several."""
+    tables = [model]
+    for part in location:
+        named = [table.model_fields[str(part)] for table in tables if str(part) in table.model_fields]
+        if named:
+            tables = [inner for field in named for inner in _tables_in(field.annotation)]
+        elif isinstance(part, str):  # no field: the tag that chose among several tables, or a key of a dict
+            tables = [table for table in tables if _has_tag(table, part)] or tables
+    return tables
+
+
+def _tables_in(annotation: Any) -> list[type[BaseModel]]:
+    if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [table for inner in get_args(annotation) for table in _tables_in(inner)]
+
+
+def _has_tag(table: type[BaseModel], tag: str) -> bool:
+    choices = (field.annotation for field in table.model_fields.values())
+    return any(get_origin(choice) is Literal and tag in get_args(choice) for choice in choices)

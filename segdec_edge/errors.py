@@ -1,0 +1,109 @@
+"""Every error a user can cause or meet. Each says what, got, wanted, and what to do, in one line.
+
+SegdecError
+├── ConfigError           a setting, an option or a TOML file; lists every mistake at once
+├── DataError             a data set, a split, a spec string
+│   ├── PictureError      a picture that cannot be read or has an unusable form
+│   └── MaskError         a mask that cannot be read or does not fit its picture
+├── ModelError            the network's own limits
+│   ├── SizeError         an input size the network cannot take; names the nearest legal one
+│   └── CheckpointError   a checkpoint that is missing, corrupt or of another network
+├── TrainingError         training cannot start or go on
+│   └── DivergedError     the loss became NaN or exploded; names the setting to lower
+├── BundleError           a bundle that is missing, corrupt or not what its meta.json says
+├── ExportError           a checkpoint that could not be turned into a faithful bundle
+├── BackendError          a runtime that is missing or failed
+├── CameraError
+│   ├── CameraLost        the source is gone; the station must rebuild the camera
+│   ├── FrameLost         one trigger without a usable picture: that part is UNKNOWN
+│   └── EndOfStream       a finite source has delivered its last frame
+├── OutputError           a ledger, archive or protocol sink that refused a verdict
+└── StorageError          a file that could not be written whole (disk full, no permission)
+
+Only the CLI catches SegdecError; anything else is a bug and keeps its traceback.
+"""
+
+
+class SegdecError(Exception):
+    """Root of all errors that are not bugs."""
+
+
+class ConfigError(SegdecError):
+    pass
+
+
+class DataError(SegdecError):
+    pass
+
+
+class PictureError(DataError):
+    pass
+
+
+class MaskError(DataError):
+    pass
+
+
+class ModelError(SegdecError):
+    pass
+
+
+class SizeError(ModelError):
+    pass
+
+
+class CheckpointError(ModelError):
+    pass
+
+
+class TrainingError(SegdecError):
+    pass
+
+
+class DivergedError(TrainingError):
+    pass
+
+
+class BundleError(SegdecError):
+    pass
+
+
+class ExportError(SegdecError):
+    pass
+
+
+class BackendError(SegdecError):
+    pass
+
+
+class CameraError(SegdecError):
+    pass
+
+
+class CameraLost(CameraError):
+    pass
+
+
+class FrameLost(CameraError):
+    """One trigger that brought no usable picture.
+
+    sequence: the trigger's number at this camera; source: file or stream it came from; captured_ns: wall clock in ns.
+    """
+
+    def __init__(self, message: str, *, sequence: int, source: str, captured_ns: int) -> None:
+        super().__init__(message)
+        self.sequence = sequence
+        self.source = source
+        self.captured_ns = captured_ns
+
+
+class EndOfStream(CameraError):
+    pass
+
+
+class OutputError(SegdecError):
+    pass
+
+
+class StorageError(SegdecError):
+    pass

@@ -1,0 +1,116 @@
+"""Pictures: one reader, one resizer, for training and for the line alike. Knows no data set and no camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from segdec_edge.errors import PictureError
+from segdec_edge.types import Pixels
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+
+# OpenCV also tells each refusal on stderr, across the station's live table; PictureError tells it once. The function's
+# place changed in OpenCV 5.
+_set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+_set_log_level(0)
+
+
+def read_picture(path: Path) -> Pixels:
+    """Read a picture as it lies on disk: (H, W) grey or (H, W, 3) BGR, uint8.
+
+    16 bits a channel: the full range is scaled to 8 bits (value / 257, rounded). An alpha channel is dropped where it
+    is opaque everywhere, else refused. EXIF rotation is not applied, so that masks drawn on the raw pixels fit.
+    Raises PictureError on a missing, truncated or otherwise unusable file.
+    """
+    return to_eight_bit(decode(read_bytes(path), str(path)), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise PictureError(f"{path}: no such picture. Check the path, or remove it from the list.") from None
+    except OSError as error:
+        raise PictureError(f"{path}: cannot be read ({error.strerror}). Check the file and its permissions.") from error
+
+
+def decode(data: bytes, source: str) -> NDArray[np.generic]:
+    """Decode a picture file's bytes without any conversion. Raises PictureError; source names it in the message."""
+    if _is_truncated(data):
+        raise PictureError(f"{source}: the file ends early ({len(data)} bytes), wanted a whole picture. Copy it again.")
+    pixels = _decoded(data) if data else None
+    if pixels is None:
+        raise PictureError(
+            f"{source}: not a readable picture ({len(data)} bytes), wanted a whole {', '.join(sorted(SUFFIXES))}."
+            " Copy it again."
+        )
+    return pixels
+
+
+def to_eight_bit(pixels: NDArray[np.generic], source: str) -> Pixels:
+    """Bring decoded pixels to (H, W) or (H, W, 3) uint8 by read_picture's rule. Raises PictureError."""
+    if pixels.dtype == np.uint16:
+        pixels = np.round(pixels.astype(np.float32) / 257.0).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise PictureError(f"{source}: pixels of type {pixels.dtype}, wanted 8 or 16 bits a channel. Convert it first.")
+    eight_bit: Pixels = pixels.astype(np.uint8, copy=False)
+    match eight_bit.shape:
+        case (_, _) | (_, _, 3):
+            return eight_bit
+        case (_, _, 1):
+            return np.ascontiguousarray(eight_bit[:, :, 0])
+        case (_, _, 4) if int(eight_bit[:, :, 3].min()) == 255:
+            return np.ascontiguousarray(eight_bit[:, :, :3])
+        case (_, _, 4):
+            raise PictureError(
+                f"{source}: parts of it are transparent, wanted an opaque picture. Save it without alpha."
+            )
+    raise PictureError(f"{source}: shape {pixels.shape}, wanted (H, W) or (H, W, 3). Save it as grey or colour.")
+
+
+def prepare(pixels: Pixels, size_hw: tuple[int, int], channels: int) -> Pixels:
+    """Make the network's input from any picture: (H, W, C) uint8, contiguous, grey (1) or BGR (3), bilinear resize.
+
+    pixels (h, w) or (h, w, 3) BGR. This is all that happens outside the graph; scaling and layout are its first layers.
+    """
+    if channels == 1 and pixels.ndim == 3:
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
+    elif channels == 3 and pixels.ndim == 2:
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8)
+    height, width = size_hw
+    if pixels.shape[:2] != (height, width):
+        pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return np.ascontiguousarray(pixels.reshape(height, width, channels))
+
+
+def overlay(pixels: Pixels, heatmap: NDArray[np.float32], opacity: float = 0.45) -> Pixels:
+    """Lay a heatmap (h, w) in [0, 1] over a picture, as (H, W, 3) BGR; where it is 0 the picture shows unchanged."""
+    colour = pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    heat = cv2.resize(heatmap.astype(np.float32), (colour.shape[1], colour.shape[0]), interpolation=cv2.INTER_LINEAR)
+    heat = np.clip(np.nan_to_num(heat), 0.0, 1.0)
+    tint = cv2.applyColorMap(np.round(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    alpha = (opacity * np.sqrt(heat))[:, :, None]
+    return np.asarray(np.round(colour * (1 - alpha) + tint * alpha), dtype=np.uint8)
+
+
+def _decoded(data: bytes) -> NDArray[np.generic] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # a damaged header that asks for more than 2^30 pixels, or 2^20 in a row
+        return None
+
+
+def _is_truncated(data: bytes) -> bool:
+    # OpenCV up to 4.10 fills the missing rows of a cut JPEG with grey, or with the picture decoded before it, and only
+    # warns on stderr: such a part must not pass as OK. PNG, BMP, TIFF and WebP are refused by their decoders when cut.
+    if data.startswith(_JPEG_START):
+        return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
+    if data.startswith(_PNG_START):
+        return _PNG_END not in data
+    return False

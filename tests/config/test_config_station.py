@@ -1,0 +1,85 @@
+"""station.toml as users write it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segdec_edge.config.station import load_station
+from segdec_edge.errors import ConfigError
+
+SMALLEST = """
+[station]
+bundle = "parts.bundle"
+[camera]
+path = "pictures"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "station.toml"
+    path.write_text(text)
+    return path
+
+
+def test_smallest_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
+    config = load_station(write(tmp_path, SMALLEST))
+    assert config.station.bundle == tmp_path / "parts.bundle"
+    assert config.camera.path == tmp_path / "pictures"
+    assert config.ledger.path == tmp_path / "ledger.sqlite"
+    assert config.archive.path == tmp_path / "archive"
+    assert (config.station.backend, config.archive.keep, config.station.threshold) == ("auto", "defect", None)
+
+
+def test_paths_do_not_depend_on_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, SMALLEST)
+    monkeypatch.chdir(tmp_path.parent)
+    config = load_station(Path(tmp_path.name) / "station.toml")
+    assert config.camera.path == tmp_path / "pictures"
+
+
+def test_absolute_and_home_paths_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/line")
+    text = SMALLEST.replace('"pictures"', '"~/pictures"') + '[ledger]\npath = "/var/lib/segdec/ledger.sqlite"\n'
+    config = load_station(write(tmp_path, text))
+    assert config.camera.path == Path("/home/line/pictures")
+    assert config.ledger.path == Path("/var/lib/segdec/ledger.sqlite")
+
+
+def test_whole_numbers_are_fine_where_a_number_is_wanted(tmp_path: Path) -> None:
+    text = SMALLEST + 'rate_hz = 5\nloop = true\n[archive]\nmax_megabytes = 200\nkeep = "all"\n'
+    config = load_station(write(tmp_path, text))
+    assert (config.camera.rate_hz, config.camera.loop, config.archive.max_megabytes) == (5.0, True, 200.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (SMALLEST + "rate_hx = 5", "unknown setting camera.rate_hx. Did you mean rate_hz?"),
+        (SMALLEST + 'rate_hz = "fast"', "camera.rate_hz is 'fast'"),
+        (SMALLEST + "rate_hz = -1", "camera.rate_hz is -1"),
+        (SMALLEST + 'kind = "genicam"', "camera.kind is 'genicam'"),
+        (SMALLEST + "loop = 1", "camera.loop is 1"),
+        (SMALLEST + "rate_hz = 0.1", "gives a frame every 10 s"),
+        (SMALLEST.replace('"pictures"', "7"), "camera.path is 7"),
+        (SMALLEST.replace("[camera]", "threshold = 1.5\n[camera]"), "station.threshold is 1.5"),
+        (SMALLEST.replace("[camera]", "timeout_s = 0\n[camera]"), "station.timeout_s is 0"),
+        (SMALLEST.replace("[camera]", "threshold = nan\n[camera]"), "station.threshold is nan"),
+        (SMALLEST + '[archive]\nkeep = "some"', "archive.keep is 'some'"),
+        (SMALLEST + "[archive]\nmax_megabytes = 0", "archive.max_megabytes is 0"),
+        ('[camera]\npath = "pictures"', "station is missing"),
+    ],
+)
+def test_a_mistake_is_told_by_its_name(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_station(write(tmp_path, text))
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    text = SMALLEST.replace('bundle = "parts.bundle"', "bundel = 3") + "rate_hz = -1\n"
+    with pytest.raises(ConfigError) as caught:
+        load_station(write(tmp_path, text))
+    assert len(str(caught.value).splitlines()) == 3
