@@ -1,0 +1,1 @@
+"""Data sets and their splits, masks, the synthetic parts maker. Knows no torch."""

@@ -1,0 +1,149 @@
+"""Users' own pictures: a folder in one of two layouts becomes a data set. Knows no split and judges no content.
+
+images/ + masks/         masks/ holds a mask of the same name for each defective part, in any picture format. A picture
+                         without a mask, or with an all-black one, is a good part.
+good/ + defect/ (+ masks/)   a picture in defect/ is defective, with or without a mask of the same name in masks/.
+
+Sub-folders are allowed below each, masks/ repeats them. A split never divides one physical part. Which part a picture
+shows is said by, in this order: parts.csv (header name,part; one line for each picture); the first sub-folder it lies
+in; else each picture shows a part of its own. Names starting with a dot, and Windows' own files, are left out.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from segdec_edge.data.samples import Dataset, FileSample, read_mask
+from segdec_edge.errors import DataError, MaskError
+from segdec_edge.pictures import SUFFIXES
+
+IMAGES, GOOD, DEFECT, MASKS, PARTS = "images", "good", "defect", "masks", "parts.csv"
+_WINDOWS_OWN = frozenset({"desktop.ini", "thumbs.db"})
+_LAYOUTS = f"{IMAGES}/ with {MASKS}/, or {GOOD}/ and {DEFECT}/"
+
+
+def folder_dataset(spec: str, root: Path) -> Dataset:
+    """All pictures below root, in one of the two layouts.
+
+    Names are paths below images/ without suffix, or good/… and defect/… so that both may count from 1.
+    A mask that cannot be read counts as a defect here, so that reading it later names it.
+    Raises DataError where the folder or a layout is missing, both are there, no picture is there, two files have one
+    name, or parts.csv and the pictures do not fit together.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder. Give the one that holds {_LAYOUTS}.")
+    masks = _by_name(root / MASKS)
+    samples = _with_masks(root, masks) if _has_images(root) else _sorted_by_hand(root, masks)
+    parts = _read_parts(root / PARTS, {sample.name for sample in samples})
+    if parts:
+        samples = [FileSample(one.name, parts[one.name], one.positive, one.path, one.mask_path) for one in samples]
+    return Dataset(spec, tuple(sorted(samples, key=lambda sample: sample.name)))
+
+
+def picture_files(folder: Path) -> Iterator[Path]:
+    """Every picture below a folder by its suffix, sorted; none where it does not exist."""
+    return (path for path in visible_files(folder) if path.suffix.lower() in SUFFIXES)
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, sorted, without those in or under a name that starts with a dot."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.is_file() and path.name.lower() not in _WINDOWS_OWN:
+            yield path
+
+
+def _has_images(root: Path) -> bool:
+    """Which layout it is. Raises DataError on both or neither."""
+    there = [name for name in (IMAGES, GOOD, DEFECT) if (root / name).is_dir()]
+    if not there:
+        found = (
+            "it is empty" if not any(root.iterdir()) else f"{len(list(picture_files(root)))} pictures, but no layout"
+        )
+        raise DataError(f"{root}: {found}, wanted {_LAYOUTS}. Sort the pictures into these folders.")
+    if IMAGES in there and len(there) > 1:
+        raise DataError(f"{root}: both layouts are there ({'/, '.join(there)}/), wanted {_LAYOUTS}. Keep one of them.")
+    return there == [IMAGES]
+
+
+def _with_masks(root: Path, masks: Mapping[str, Path]) -> list[FileSample]:
+    samples = []
+    for name, path in _by_name(root / IMAGES).items():
+        mask_path = masks.get(name)
+        positive = mask_path is not None and _marks_something(mask_path)
+        samples.append(FileSample(name, _part(name), positive, path, mask_path if positive else None))
+    return samples
+
+
+def _sorted_by_hand(root: Path, masks: Mapping[str, Path]) -> list[FileSample]:
+    samples = []
+    for kind in (GOOD, DEFECT):
+        for below, path in _by_name(root / kind).items():
+            name, positive = f"{kind}/{below}", kind == DEFECT
+            part = _part(below) if "/" in below else name
+            samples.append(FileSample(name, part, positive, path, masks.get(below) if positive else None))
+    return samples
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """Pictures below a folder by their path in it, without suffix. Raises DataError where two have one name."""
+    found: dict[str, Path] = {}
+    for path in picture_files(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise DataError(f"{path}: {found[name].name} has the same name, wanted one file a name. Rename one.")
+        found[name] = path
+    return found
+
+
+def _part(name: str) -> str:
+    return PurePosixPath(name).parts[0]
+
+
+def _marks_something(mask_path: Path) -> bool:
+    try:
+        return bool(read_mask(mask_path).any())
+    except MaskError:
+        return True
+
+
+def _read_parts(path: Path, names: set[str]) -> dict[str, str]:
+    """parts.csv as picture name → part; empty where there is no such file. Raises DataError."""
+    if not path.is_file():
+        return {}
+    parts: dict[str, str] = {}
+    for number, (name, part) in _rows(path):
+        if parts.setdefault(name, part) != part:
+            raise DataError(f"{path}, line {number}: {name} is part {parts[name]} above and {part} here. Keep one.")
+    unknown, missing = sorted(parts.keys() - names), sorted(names - parts.keys())
+    if unknown:
+        raise DataError(f"{path}: {len(unknown)} names are no pictures, first {unknown[0]}. Remove or correct them.")
+    if missing:
+        raise DataError(f"{path}: {len(missing)} pictures have no line, first {missing[0]}. Add name,part for each.")
+    return parts
+
+
+def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Line number, then name without suffix and part. Raises DataError on anything but two filled columns."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets begin a file with a byte order mark
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Save it as CSV in UTF-8.") from error
+    rows = csv.reader(lines)
+    header = [cell.strip() for cell in next(rows, [])]
+    if header != ["name", "part"]:
+        raise DataError(f"{path}: the first line is {','.join(header)!r}, wanted 'name,part'. Save it with commas.")
+    for number, row in enumerate(rows, start=2):
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        if len(cells) != 2 or not all(cells):
+            raise DataError(f"{path}, line {number}: {','.join(row)!r}, wanted a name and a part. Correct that line.")
+        yield number, (_without_suffix(cells[0]), cells[1])
+
+
+def _without_suffix(name: str) -> str:
+    path = PurePosixPath(name.replace("\\", "/"))
+    return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)

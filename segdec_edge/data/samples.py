@@ -1,0 +1,117 @@
+"""What a data set is: samples that can be read one by one. Knows no layout on disk and no split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from segdec_edge.errors import DataError, MaskError
+from segdec_edge.pictures import read_picture
+from segdec_edge.types import BoolMask, Pixels
+
+
+class Sample(Protocol):
+    """One picture of one part.
+
+    name: unique in its data set and stable between runs; part: the physical part it shows (a split never divides one);
+    positive: defective; has_mask: False for a defective picture nobody annotated.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def part(self) -> str: ...
+
+    @property
+    def positive(self) -> bool: ...
+
+    @property
+    def has_mask(self) -> bool: ...
+
+    @property
+    def path(self) -> Path | None:
+        """Where the picture lies, None where it is generated."""
+        ...
+
+    def read(self) -> Pixels:
+        """The picture, (H, W) or (H, W, 3) BGR uint8. Raises PictureError."""
+        ...
+
+    def read_mask(self) -> BoolMask | None:
+        """The mask as annotated, (H, W) of the picture's size; None for a good part or where has_mask is False.
+
+        Raises MaskError.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FileSample:
+    """A sample on disk; mask_path is None for good parts and for defective ones without annotation."""
+
+    name: str
+    part: str
+    positive: bool
+    path: Path
+    mask_path: Path | None = None
+
+    @property
+    def has_mask(self) -> bool:
+        return self.mask_path is not None or not self.positive
+
+    def read(self) -> Pixels:
+        return read_picture(self.path)
+
+    def read_mask(self) -> BoolMask | None:
+        return None if self.mask_path is None or not self.positive else read_mask(self.mask_path)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """spec: the string that names it; samples sorted by name, names unique. Raises DataError on doubles or none."""
+
+    spec: str
+    samples: tuple[Sample, ...]
+
+    def __post_init__(self) -> None:
+        if not self.samples:
+            raise DataError(f"{self.spec}: no pictures there. Check the path and the layout (README, Your own parts).")
+        names = [sample.name for sample in self.samples]
+        if len(set(names)) < len(names):
+            double = next(name for name in names if names.count(name) > 1)
+            raise DataError(f"{self.spec}: two pictures are named {double}, wanted unique names. Rename one.")
+
+    @property
+    def root(self) -> Path:
+        """The folder that the spec names. Raises DataError for a data set that is not on disk."""
+        kind, _, rest = self.spec.partition(":")
+        if kind == "synthetic":
+            raise DataError(f"{self.spec}: is generated, wanted a data set on disk for this. Use another one.")
+        return Path(rest).expanduser()
+
+    def named(self, names: tuple[str, ...]) -> tuple[Sample, ...]:
+        """The samples of these names, in this order. Raises DataError naming the first that is not there."""
+        by_name = {sample.name: sample for sample in self.samples}
+        missing = [name for name in names if name not in by_name]
+        if missing:
+            raise DataError(
+                f"{self.spec}: {len(missing)} pictures of the split are not there, first {missing[0]}."
+                " Is it the data set that the split was made for?"
+            )
+        return tuple(by_name[name] for name in names)
+
+
+def read_mask(path: Path) -> BoolMask:
+    """Read a mask file: (H, W), True where any channel is above 127 of 255, or non-zero where no value is above 127.
+
+    The second rule serves masks written as 0/1 or class numbers; soft edges of 0/255 masks fall under the first.
+    Raises MaskError.
+    """
+    try:
+        grey = read_picture(path)
+    except DataError as error:
+        raise MaskError(f"mask {error}") from error
+    top = grey.max(axis=2) if grey.ndim == 3 else grey
+    return top > 127 if int(top.max()) > 127 else top > 0

@@ -1,0 +1,65 @@
+"""What one picture is trained against: its mask and loss weights at 1/8. Knows no loss and no network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segdec_edge.data.masks import Per, dilate, distance_weights, reduce_to_eighth, region_boxes, resize_mask
+from segdec_edge.data.samples import Sample
+from segdec_edge.errors import MaskError
+from segdec_edge.pictures import prepare
+from segdec_edge.types import BoolMask, Pixels
+
+
+@dataclass(frozen=True)
+class TargetRule:
+    """How masks become targets. boxes: each region's rotated rectangle first; dilate: by a square of so many pixels of
+    the original picture; weighted: distance-transform weights, else 1 everywhere."""
+
+    size_hw: tuple[int, int]
+    channels: int
+    boxes: bool
+    dilate: int
+    weighted: bool
+    p: float
+    w_pos: float
+    per: Per
+
+
+@dataclass(frozen=True)
+class Example:
+    """pixels (H, W, C) uint8; mask and weights (H/8, W/8) float32; has_mask False: nobody drew this defect."""
+
+    name: str
+    pixels: Pixels
+    mask: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    positive: bool
+    has_mask: bool
+
+
+def make_example(sample: Sample, rule: TargetRule) -> Example:
+    """Read and prepare one sample. Raises PictureError, and MaskError where mask and picture differ in size."""
+    picture = sample.read()
+    mask = sample.read_mask()
+    if mask is not None and mask.shape != picture.shape[:2]:
+        raise MaskError(
+            f"{sample.name}: mask {mask.shape[0]}x{mask.shape[1]}, picture {picture.shape[0]}x{picture.shape[1]} (HxW),"
+            " wanted the same size. Export the mask again at the picture's size."
+        )
+    reduced, weights = _target(mask, rule)
+    pixels = prepare(picture, rule.size_hw, rule.channels)
+    return Example(sample.name, pixels, reduced, weights, sample.positive, sample.has_mask)
+
+
+def _target(mask: BoolMask | None, rule: TargetRule) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    if mask is None or not mask.any():
+        eighth = (rule.size_hw[0] // 8, rule.size_hw[1] // 8)
+        return np.zeros(eighth, np.float32), np.ones(eighth, np.float32)
+    mask = region_boxes(mask) if rule.boxes else mask
+    mask = resize_mask(dilate(mask, rule.dilate), rule.size_hw)
+    weights = distance_weights(mask, rule.p, rule.w_pos, rule.per) if rule.weighted else np.ones(mask.shape, np.float32)
+    return reduce_to_eighth(mask), reduce_to_eighth(weights)
