@@ -1,0 +1,1 @@
+"""SegDecNet, its layers, and its checkpoint as a Backend."""
