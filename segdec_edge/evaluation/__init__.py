@@ -1,0 +1,1 @@
+"""Metrics, thresholds, the report. Scores any Backend; knows no framework."""
