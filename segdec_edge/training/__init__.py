@@ -1,0 +1,1 @@
+"""Losses, frequency-of-use sampling, one readable loop."""

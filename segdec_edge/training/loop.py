@@ -1,0 +1,110 @@
+"""One epoch of training, readable from top to bottom. Knows no file, no progress bar and no schedule of epochs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segdec_edge.config.train import TrainSettings
+from segdec_edge.data.targets import Example
+from segdec_edge.errors import DivergedError
+from segdec_edge.model.segdecnet import SegDecNet
+from segdec_edge.training.losses import balance, decision_loss, is_runaway, mask_target, segmentation_loss
+from segdec_edge.training.sampling import Counts, epoch_order
+from segdec_edge.training.setup import Hardware
+
+StepDone = Callable[[int, int, float], None]
+"""Called with (pictures done, pictures of this epoch, mean total loss so far)."""
+
+
+@dataclass(frozen=True)
+class EpochLosses:
+    """Means over an epoch's pictures, unweighted parts and their weighted sum; images_per_s over the steps alone."""
+
+    segmentation: float
+    decision: float
+    total: float
+    images_per_s: float
+
+
+class Trainer:
+    """Steps of plain SGD (no momentum, no weight decay, constant rate), as published."""
+
+    def __init__(
+        self, net: SegDecNet, examples: Sequence[Example], settings: TrainSettings, hardware: Hardware
+    ) -> None:
+        self._net, self._examples, self._settings, self._hardware = net, examples, settings, hardware
+        self._positives = np.array([i for i, example in enumerate(examples) if example.positive], np.int64)
+        self._negatives = np.array([i for i, example in enumerate(examples) if not example.positive], np.int64)
+        self._optimizer = torch.optim.SGD(net.parameters(), lr=settings.rate)
+        self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.scale_gradients)
+        self.use_counts: Counts = np.zeros(len(self._negatives), np.int64)
+
+    def run_epoch(self, epoch: int, step_done: StepDone) -> EpochLosses:
+        """Train one epoch (counted from 0). Its order depends on seed, epoch and use counts alone.
+
+        Raises DivergedError where a loss is NaN or runs away, TrainingError where a kind of picture is missing.
+        """
+        settings = self._settings
+        order, used = epoch_order(
+            self._positives,
+            self._negatives,
+            self.use_counts,
+            np.random.default_rng([settings.seed, epoch]),
+            by_frequency=settings.frequency_sampling,
+        )
+        self._net.train()
+        sums = np.zeros(3)
+        started = time.perf_counter()
+        for first in range(0, len(order), settings.batch):
+            indices = order[first : first + settings.batch]
+            sums += self._step([self._examples[i] for i in indices], epoch)
+            done = first + len(indices)
+            step_done(done, len(order), sums[2] / done)
+        self.use_counts = used
+        segmentation, decision, total = (float(value) for value in sums / len(order))
+        return EpochLosses(segmentation, decision, total, len(order) / (time.perf_counter() - started))
+
+    def _step(self, examples: Sequence[Example], epoch: int) -> np.ndarray:
+        """One update; returns the summed (segmentation, decision, total) loss of the pictures."""
+        self._optimizer.zero_grad(set_to_none=True)
+        summed = self._settings.batch_mode == "summed"
+        groups = [[example] for example in examples] if summed else [examples]
+        losses = sum(self._backward(group, epoch) * len(group) for group in groups)
+        self.scaler.step(self._optimizer)
+        self.scaler.update()
+        return np.asarray(losses)
+
+    def _backward(self, examples: Sequence[Example], epoch: int) -> np.ndarray:
+        settings, hardware = self._settings, self._hardware
+        batch = hardware.batch(examples)
+        with hardware.autocast():
+            decision_logits, segmentation_logits = self._net(batch.pixels)
+        target = batch.label if settings.target == "label" else torch.maximum(mask_target(batch.mask), batch.unmasked)
+        segmentation = segmentation_loss(segmentation_logits, batch.mask, batch.weights, batch.has_mask)
+        decision = decision_loss(decision_logits, target)
+        factors = balance(epoch, settings.epochs, settings.delta, balanced=settings.balanced_loss)
+        total = factors[0] * segmentation + factors[1] * decision
+        self._refuse_runaway(total, segmentation, decision, epoch)
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        return torch.stack([segmentation, decision, total]).detach().cpu().double().numpy()
+
+    def _refuse_runaway(self, total: Tensor, segmentation: Tensor, decision: Tensor, epoch: int) -> None:
+        settings = self._settings
+        if not is_runaway(total, settings.w_pos):
+            return
+        lower_delta = bool(torch.isfinite(segmentation)) and not settings.gradient_stop
+        advice = (
+            f"Lower delta (now {settings.delta:g}), or set gradient_stop = true."
+            if lower_delta
+            else f"Lower rate (now {settings.rate:g}; try {settings.rate / 10:g})."
+        )
+        raise DivergedError(
+            f"the loss is {float(total):.3g} in epoch {epoch + 1} (segmentation {float(segmentation):.3g}, decision"
+            f" {float(decision):.3g}): training diverged. {advice} The last whole epoch's checkpoint is kept."
+        )

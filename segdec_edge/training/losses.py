@@ -1,0 +1,75 @@
+"""The dynamically balanced loss of both stages. Knows no network and no sampler."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional
+
+Target = Literal["mask", "label"]
+
+
+def segmentation_loss(logits: Tensor, mask: Tensor, weights: Tensor, has_mask: Tensor | None = None) -> Tensor:
+    """Mean over all pixels of binary cross-entropy × weight, scalar float32.
+
+    logits, mask in [0, 1] and weights (B, 1, h, w). has_mask (B,) bool: pictures without one contribute nothing.
+    Source: Božič et al. 2020, eq. 3.
+    """
+    pixelwise = functional.binary_cross_entropy_with_logits(logits.float(), mask.float(), reduction="none") * weights
+    if has_mask is not None:
+        pixelwise = pixelwise * has_mask.view(-1, 1, 1, 1)
+    return pixelwise.mean()
+
+
+def decision_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean binary cross-entropy of decision logits (B, 1) against targets (B,) in [0, 1], scalar float32."""
+    return functional.binary_cross_entropy_with_logits(logits.float().flatten(), target.float())
+
+
+def mask_target(mask: Tensor) -> Tensor:
+    """The soft decision target of the authors' implementation: the maximum of the reduced mask, (B, 1, h, w) → (B,)."""
+    return mask.flatten(1).amax(dim=1)
+
+
+def balance(epoch: int, epochs: int, delta: float, *, balanced: bool = True) -> tuple[float, float]:
+    """Factors of the segmentation and the decision loss: (λ, δ·(1 − λ)), λ = 1 − epoch / epochs, epoch from 0.
+
+    With balanced=False: (1, δ). Source: Božič et al. 2020, eq. 1 and 2.
+    """
+    if not balanced:
+        return 1.0, delta
+    mixing = 1.0 - epoch / epochs
+    return mixing, delta * (1.0 - mixing)
+
+
+def total_loss(
+    decision_logits: Tensor,
+    segmentation_logits: Tensor,
+    mask: Tensor,
+    weights: Tensor,
+    epoch: int,
+    epochs: int,
+    delta: float,
+    *,
+    balanced: bool = True,
+    target: Tensor | None = None,
+    has_mask: Tensor | None = None,
+) -> Tensor:
+    """λ·L_seg + δ·(1 − λ)·L_cls, scalar float32; mean over the pictures of the batch.
+
+    decision_logits (B, 1); segmentation_logits, mask, weights (B, 1, h, w), mask and weights as reduce_to_eighth gives
+    them; epoch from 0. target (B,): the decision target, by default the maximum of each mask. has_mask (B,): False for
+    a defective picture nobody annotated (give its target then). Source: Božič et al. 2020, eq. 1.
+    """
+    segmentation_factor, decision_factor = balance(epoch, epochs, delta, balanced=balanced)
+    wanted = mask_target(mask) if target is None else target
+    segmentation = segmentation_loss(segmentation_logits, mask, weights, has_mask)
+    return segmentation_factor * segmentation + decision_factor * decision_loss(decision_logits, wanted)
+
+
+def is_runaway(loss: Tensor, w_pos: float) -> bool:
+    """Whether a loss is not finite, or so large that training has left the road: a thousand times the untrained one."""
+    value = float(loss.detach())
+    return not math.isfinite(value) or value > 1000.0 * max(1.0, w_pos)

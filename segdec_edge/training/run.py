@@ -1,0 +1,304 @@
+"""A whole training run in one folder: data, epochs, checkpoints, resume, threshold. Draws no bar; an Observer may.
+
+RUN/checkpoint.pt  the last whole epoch, with everything that resuming needs
+RUN/best.pt        with keep = "best": the epoch of the highest average precision on validation
+RUN/split.json     which pictures are in training, validation and test
+RUN/log.jsonl      one line an epoch
+RUN/tensorboard/   the same for TensorBoard
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from segdec_edge import __version__
+from segdec_edge.config.train import TrainSettings
+from segdec_edge.data.samples import Sample
+from segdec_edge.data.spec import open_dataset
+from segdec_edge.data.splits import Split, choose_split
+from segdec_edge.data.targets import Example, TargetRule, make_example
+from segdec_edge.errors import ConfigError, DataError, TrainingError
+from segdec_edge.evaluation.metrics import average_precision
+from segdec_edge.evaluation.run import pixels_digest
+from segdec_edge.evaluation.thresholds import best_f_threshold
+from segdec_edge.files import make_folder, write_atomic
+from segdec_edge.model.backend import TorchBackend, spec_of
+from segdec_edge.model.checkpoint import Checkpoint, load_checkpoint, require_network, save_checkpoint
+from segdec_edge.model.segdecnet import SegDecNet, check_size
+from segdec_edge.training.loop import EpochLosses, Trainer
+from segdec_edge.training.setup import Hardware, choose_hardware, make_deterministic
+
+CHECKPOINT, BEST, SPLIT, LOG = "checkpoint.pt", "best.pt", "split.json", "log.jsonl"
+_FREE_TO_CHANGE = {"device", "tensorboard"}
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of the log; epoch counts from 1, validation_ap None without validation pictures."""
+
+    epoch: int
+    segmentation: float
+    decision: float
+    total: float
+    images_per_s: float
+    validation_ap: float | None
+
+
+class Observer(Protocol):
+    """Told what happens; a progress bar, a log or nothing."""
+
+    def note(self, text: str) -> None: ...
+
+    def preparing(self, done: int, total: int) -> None: ...
+
+    def step(self, epoch: int, done: int, total: int, loss: float) -> None: ...
+
+    def epoch(self, record: EpochRecord, epochs: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """checkpoint: the file to use (the last epoch's, or the best one's); history of all epochs."""
+
+    checkpoint: Path
+    threshold: float
+    threshold_source: str
+    history: tuple[EpochRecord, ...]
+
+
+def train(settings: TrainSettings, output: Path, observer: Observer, *, resume: bool = False) -> TrainResult:
+    """Train, or continue a training, in a folder.
+
+    Raises ConfigError (another training's folder), DataError, SizeError, TrainingError, DivergedError, StorageError.
+    """
+    check_size(settings.size_hw)
+    make_folder(output)
+    earlier = _earlier(output / CHECKPOINT, settings, resume=resume)
+    if earlier is not None and (finished := _finished(output, settings, earlier)):
+        observer.note(f"{finished.checkpoint}: finished already, nothing to do")
+        return finished
+    dataset = open_dataset(settings.data)
+    split = choose_split(
+        dataset,
+        seed=settings.seed,
+        validation=settings.validation,
+        test=settings.test,
+        fold=settings.fold,
+        items=settings.items,
+        splits_file=settings.splits,
+    )
+    _refuse_one_kind(dataset.named(split.train), settings.data)
+    write_atomic(output / SPLIT, json.dumps(split.to_json(), indent=1))
+    rule = target_rule(settings)
+    train_examples = _prepare(dataset.named(split.train), rule, observer)
+    validation_examples = _prepare(dataset.named(split.validation), rule, observer)
+    hardware = choose_hardware(settings)
+    run = _Run(settings, output, observer, hardware, train_examples, validation_examples, split)
+    return run.go(earlier)
+
+
+def target_rule(settings: TrainSettings) -> TargetRule:
+    return TargetRule(
+        size_hw=settings.size_hw,
+        channels=settings.channels,
+        boxes=settings.boxes,
+        dilate=settings.dilate,
+        weighted=settings.distance_weights,
+        p=settings.p,
+        w_pos=settings.w_pos,
+        per=settings.distance_per,
+    )
+
+
+class _Run:
+    def __init__(
+        self,
+        settings: TrainSettings,
+        output: Path,
+        observer: Observer,
+        hardware: Hardware,
+        examples: Sequence[Example],
+        validation: Sequence[Example],
+        split: Split,
+    ) -> None:
+        self.settings, self.output, self.observer = settings, output, observer
+        self.hardware, self.examples, self.validation, self.split = hardware, examples, validation, split
+        self.history: list[EpochRecord] = []
+
+    def go(self, earlier: Checkpoint | None) -> TrainResult:
+        settings = self.settings
+        make_deterministic(settings.seed)
+        net = SegDecNet(settings.channels, settings.width, settings.norm, gradient_stop=settings.gradient_stop)
+        if earlier:
+            net.load_state_dict(earlier.net.state_dict())
+        self.net = net.to(self.hardware.device, memory_format=self.hardware.memory_format)  # type: ignore[call-overload]
+        self.trainer = Trainer(self.net, self.examples, settings, self.hardware)
+        if earlier:
+            self._restore(earlier.progress)
+        writer = _tensorboard(self.output, len(self.history)) if settings.tensorboard else None
+        self.observer.note(self._opening())
+        for epoch in range(len(self.history), settings.epochs):
+            losses = self.trainer.run_epoch(epoch, lambda *step, epoch=epoch: self.observer.step(epoch + 1, *step))
+            self._finish_epoch(epoch, losses)
+            if writer is not None:
+                _log_scalars(writer, self.history[-1])
+        if writer is not None:
+            writer.close()
+        return self._finish()
+
+    def _opening(self) -> str:
+        positives = sum(example.positive for example in self.examples)
+        height, width = self.settings.size_hw
+        return (
+            f"{len(self.examples)} pictures ({positives} defective), {len(self.validation)} for validation,"
+            f" {len(self.split.test)} held out ({self.split.how}); {height}x{width}, width {self.settings.width:g},"
+            f" {self.hardware.precision} on {self.hardware.device}"
+        )
+
+    def _restore(self, progress: Mapping[str, Any]) -> None:
+        self.trainer.use_counts = np.asarray(progress["use_counts"].numpy(), np.int64)
+        self.history = list(_history(progress))
+        if progress["scaler"]:
+            self.trainer.scaler.load_state_dict(progress["scaler"])
+        self.observer.note(f"resuming after epoch {len(self.history)} of {self.settings.epochs}")
+
+    def _finish_epoch(self, epoch: int, losses: EpochLosses) -> None:
+        ap = self._validation_ap()
+        best = max((record.validation_ap or 0.0 for record in self.history), default=-1.0)
+        self.history.append(EpochRecord(epoch + 1, **asdict(losses), validation_ap=ap))
+        checkpoint = self._checkpoint()
+        if self.settings.keep == "best" and ap is not None and ap > best:
+            save_checkpoint(self.output / BEST, checkpoint)
+        save_checkpoint(self.output / CHECKPOINT, checkpoint)
+        lines = "".join(json.dumps(asdict(record)) + "\n" for record in self.history)
+        write_atomic(self.output / LOG, lines)
+        self.observer.epoch(self.history[-1], self.settings.epochs)
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(
+            net=self.net,
+            size_hw=self.settings.size_hw,
+            epoch=len(self.history),
+            facts=self._facts(),
+            progress={
+                "use_counts": torch.from_numpy(self.trainer.use_counts.copy()),
+                "history": [asdict(record) for record in self.history],
+                "scaler": self.trainer.scaler.state_dict(),
+            },
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "split": self.split.to_json(),
+            "train_digests": [pixels_digest(example.pixels) for example in (*self.examples, *self.validation)],
+            "positives": sum(example.positive for example in self.examples),
+            "negatives": sum(not example.positive for example in self.examples),
+            "precision": self.hardware.precision,
+            "device": str(self.hardware.device),
+            "versions": {
+                "segdec-edge": __version__,
+                "torch": str(torch.__version__),
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def _validation_ap(self) -> float | None:
+        if len({example.positive for example in self.validation}) < 2:
+            return None
+        return average_precision(*self._scores(self.net, self.validation))
+
+    def _scores(self, net: SegDecNet, examples: Sequence[Example]) -> tuple[list[bool], list[float]]:
+        backend = TorchBackend(net, spec_of(net, self.settings.size_hw))
+        scores = [float(backend.infer(example.pixels[None]).score[0]) for example in examples]
+        return [example.positive for example in examples], scores
+
+    def _finish(self) -> TrainResult:
+        """Pick the threshold on validation pictures, or on training ones where those are of one kind."""
+        path = self.output / (BEST if self.settings.keep == "best" else CHECKPOINT)
+        checkpoint = load_checkpoint(path)
+        net = checkpoint.net.to(self.hardware.device, memory_format=self.hardware.memory_format)  # type: ignore[call-overload]
+        both_kinds = len({example.positive for example in self.validation}) == 2
+        source = "validation" if both_kinds else "training"
+        labels, scores = self._scores(net, self.validation if both_kinds else self.examples)
+        if not np.isfinite(scores).all():
+            raise TrainingError("the trained network gives scores that are no numbers. Lower rate and train again.")
+        threshold = best_f_threshold(labels, scores)
+        words = f"best F-measure on the {len(labels)} {source} pictures"
+        save_checkpoint(path, replace(checkpoint, threshold=threshold, threshold_source=words))
+        return TrainResult(path, threshold, words, tuple(self.history))
+
+
+def _earlier(path: Path, settings: TrainSettings, *, resume: bool) -> Checkpoint | None:
+    """The checkpoint to continue from, None to start anew."""
+    if not path.exists():
+        return None
+    if not resume:
+        raise ConfigError(f"{path}: a training is there already. Continue it with --resume, or choose another folder.")
+    checkpoint = load_checkpoint(path)
+    if not checkpoint.progress:
+        raise ConfigError(f"{path}: holds weights only, wanted a checkpoint of a training run. Choose another folder.")
+    require_network(checkpoint, path, in_channels=settings.channels, width=settings.width, norm=settings.norm)
+    asked, stored = settings.model_dump(mode="json"), checkpoint.facts["settings"]
+    changed = [key for key in asked if key not in _FREE_TO_CHANGE and asked[key] != stored.get(key)]
+    if changed:
+        what = ", ".join(f"{key} = {stored.get(key)} (now {asked[key]})" for key in changed)
+        raise ConfigError(f"{path}: was trained with {what}. Use those settings to resume, or choose another folder.")
+    return checkpoint
+
+
+def _finished(output: Path, settings: TrainSettings, earlier: Checkpoint) -> TrainResult | None:
+    """The result of a training whose last epoch and threshold are there, else None."""
+    path = output / (BEST if settings.keep == "best" else CHECKPOINT)
+    if earlier.epoch < settings.epochs or not path.exists():
+        return None
+    kept = load_checkpoint(path)
+    if kept.threshold is None:
+        return None
+    return TrainResult(path, kept.threshold, kept.threshold_source, _history(earlier.progress))
+
+
+def _history(progress: Mapping[str, Any]) -> tuple[EpochRecord, ...]:
+    return tuple(EpochRecord(**record) for record in progress["history"])
+
+
+def _refuse_one_kind(samples: Sequence[Sample], spec: str) -> None:
+    positives = sum(sample.positive for sample in samples)
+    if not 0 < positives < len(samples):
+        raise DataError(
+            f"{spec}: {positives} defective and {len(samples) - positives} good pictures to train on, wanted at least"
+            " one of each. Add the missing kind, or change the split."
+        )
+
+
+def _prepare(samples: Sequence[Sample], rule: TargetRule, observer: Observer) -> list[Example]:
+    examples = []
+    for sample in samples:
+        examples.append(make_example(sample, rule))
+        observer.preparing(len(examples), len(samples))
+    return examples
+
+
+def _tensorboard(output: Path, done: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise TrainingError(
+            "tensorboard is not installed: pip install 'segdec-edge[train]', or use --no-tensorboard"
+        ) from error
+    return SummaryWriter(str(output / "tensorboard"), purge_step=done + 1)
+
+
+def _log_scalars(writer: Any, record: EpochRecord) -> None:
+    for name, value in asdict(record).items():
+        if name != "epoch" and value is not None:
+            writer.add_scalar(name, value, record.epoch)

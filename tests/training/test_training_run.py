@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from segdec_edge.config.train import TrainSettings, train_settings
+from segdec_edge.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    MaskError,
+    PictureError,
+    SizeError,
+    StorageError,
+    TrainingError,
+)
+from segdec_edge.model.checkpoint import load_checkpoint, save_checkpoint
+from segdec_edge.training.run import CHECKPOINT, EpochRecord, TrainResult, train
+from tests.training.made_parts import write_parts
+
+CHILD = Path(__file__).with_name("training_child.py")
+
+
+class Quiet:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.records: list[EpochRecord] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def preparing(self, done: int, total: int) -> None: ...
+
+    def step(self, epoch: int, done: int, total: int, loss: float) -> None: ...
+
+    def epoch(self, record: EpochRecord, epochs: int) -> None:
+        self.records.append(record)
+
+
+def settings(parts: Path, **changes: Any) -> TrainSettings:
+    values = {
+        "data": f"folder:{parts}", "size_hw": [64, 128], "width": 0.25, "epochs": 3, "precision": "fp32",
+        "device": "cpu", "tensorboard": False, "validation": 0.2, "test": 0.2,
+    }  # fmt: skip
+    return train_settings({**values, **changes})
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return dict(load_checkpoint(path).net.state_dict())
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.fixture(scope="module")
+def trained(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, Quiet]:
+    quiet = Quiet()
+    return train(settings(parts, epochs=12), tmp_path_factory.mktemp("run"), quiet), quiet
+
+
+def test_training_learns_and_leaves_what_it_promises(trained: tuple[TrainResult, Quiet]) -> None:
+    result, quiet = trained
+    folder = result.checkpoint.parent
+    assert [record.epoch for record in quiet.records] == list(range(1, 13))
+    assert quiet.records[-1].validation_ap == 1.0
+    assert quiet.records[-1].segmentation < quiet.records[0].segmentation / 2
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 13))
+    split = json.loads((folder / "split.json").read_text())
+    assert len(split["train"]) + len(split["validation"]) + len(split["test"]) == 22
+    checkpoint = load_checkpoint(result.checkpoint)
+    assert checkpoint.size_hw == (64, 128)
+    assert checkpoint.threshold == result.threshold
+    assert "validation pictures" in checkpoint.threshold_source
+    assert checkpoint.facts["settings"]["width"] == 0.25
+    assert len(checkpoint.facts["train_digests"]) == len(split["train"]) + len(split["validation"])
+    assert not list(folder.glob(".segdec_tmp*"))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(parts: Path, tmp_path: Path) -> None:
+    paths = [
+        train(settings(parts, epochs=1, seed=seed), tmp_path / name, Quiet()).checkpoint
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert equal(weights(paths[0]), weights(paths[1]))
+    assert not equal(weights(paths[0]), weights(paths[2]))
+
+
+def test_resume_after_kill_continues_bit_for_bit(parts: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = [sys.executable, str(CHILD), str(parts)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(whole), "4"], check=True, capture_output=True, env=environment)
+    with subprocess.Popen([*command, str(killed), "4"], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step 3 "):  # in the middle of the third epoch
+                process.send_signal(signal.SIGKILL)
+                break
+    assert load_checkpoint(killed / CHECKPOINT).epoch == 2
+    resumed = subprocess.run([*command, str(killed), "4"], check=True, capture_output=True, text=True, env=environment)
+    assert "step 3 " in resumed.stdout
+    assert "step 2 " not in resumed.stdout
+    first, second = load_checkpoint(whole / CHECKPOINT), load_checkpoint(killed / CHECKPOINT)
+    assert equal(dict(first.net.state_dict()), dict(second.net.state_dict()))
+    assert first.threshold == second.threshold
+    assert torch.equal(first.progress["use_counts"], second.progress["use_counts"])
+
+
+def test_an_existing_training_is_not_overwritten(trained: tuple[TrainResult, Quiet], parts: Path) -> None:
+    folder = trained[0].checkpoint.parent
+    with pytest.raises(ConfigError, match="--resume"):
+        train(settings(parts, epochs=12), folder, Quiet())
+
+
+def test_resuming_with_other_settings_names_them(trained: tuple[TrainResult, Quiet], parts: Path) -> None:
+    folder = trained[0].checkpoint.parent
+    with pytest.raises(ConfigError, match=r"rate = 0\.1 \(now 0\.7\)"):
+        train(settings(parts, epochs=12, rate=0.7), folder, Quiet(), resume=True)
+    with pytest.raises(CheckpointError, match=r"width 0\.25, the settings say 0\.5"):
+        train(settings(parts, epochs=12, width=0.5), folder, Quiet(), resume=True)
+
+
+def test_a_finished_training_resumes_to_the_same_result(trained: tuple[TrainResult, Quiet], parts: Path) -> None:
+    folder = trained[0].checkpoint.parent
+    quiet = Quiet()
+    again = train(settings(parts, epochs=12), folder, quiet, resume=True)
+    assert again.threshold == trained[0].threshold
+    assert quiet.records == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"balanced_loss": False},
+        {"gradient_stop": False},
+        {"frequency_sampling": False},
+        {"distance_weights": False},
+        {"target": "label"},
+        {"distance_per": "image"},
+        {"boxes": True, "dilate": 5},
+        {"batch": 4, "batch_mode": "mean"},
+        {"batch": 4, "batch_mode": "summed"},
+        {"norm": "batch"},
+        {"precision": "bf16"},
+        {"channels": 3},
+        {"channels_last": False},
+    ],
+)
+def test_every_switch_changes_the_weights(
+    parts: Path, tmp_path: Path, plain: dict[str, torch.Tensor], changes: dict[str, Any]
+) -> None:
+    result = train(settings(parts, epochs=2, **changes), tmp_path / "run", Quiet())
+    state = weights(result.checkpoint)
+    assert all(torch.isfinite(value).all() for value in state.values())
+    same = state.keys() == plain.keys() and all(
+        state[key].shape == plain[key].shape and torch.equal(state[key], plain[key]) for key in plain
+    )
+    if changes != {"channels_last": False}:  # a layout is no setting of the method: it may or may not round elsewhere
+        assert not same
+
+
+@pytest.fixture(scope="module")
+def plain(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    return weights(train(settings(parts, epochs=2), tmp_path_factory.mktemp("plain"), Quiet()).checkpoint)
+
+
+def test_a_summed_batch_is_a_true_batch_at_a_rate_as_many_times_higher(parts: Path, tmp_path: Path) -> None:
+    """FeatureNorm knows one picture only, so both differ by the factor B alone (all batches of one epoch are full)."""
+    # 4 of the 8 defective parts are trained on: an epoch is 8 pictures
+    summed = train(settings(parts, epochs=1, batch=4, batch_mode="summed", rate=0.025), tmp_path / "a", Quiet())
+    mean = train(settings(parts, epochs=1, batch=4, batch_mode="mean", rate=0.1), tmp_path / "b", Quiet())
+    assert load_checkpoint(summed.checkpoint).facts["positives"] == 4
+    first, second = weights(summed.checkpoint), weights(mean.checkpoint)
+    for key, value in first.items():
+        torch.testing.assert_close(value, second[key], rtol=1e-3, atol=1e-5)
+
+
+def test_the_best_epoch_is_kept_where_asked(parts: Path, tmp_path: Path) -> None:
+    result = train(settings(parts, epochs=4, keep="best"), tmp_path / "run", Quiet())
+    assert result.checkpoint.name == "best.pt"
+    aps = [record.validation_ap or 0.0 for record in result.history]
+    assert load_checkpoint(result.checkpoint).epoch == int(np.argmax(aps)) + 1
+
+
+def test_tensorboard_gets_every_epoch(parts: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(settings(parts, epochs=2, tensorboard=True), tmp_path / "run", Quiet())
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("segmentation")] == [1, 2]
+    assert "validation_ap" in events.Tags()["scalars"]
+
+
+def test_a_diverging_loss_stops_and_names_the_setting(parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"Lower rate \(now 1e\+08"):
+        train(settings(parts, rate=1e8), tmp_path / "run", Quiet())
+
+
+def test_an_all_good_data_set_is_refused(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path / "parts", good=6, defective=0)
+    with pytest.raises(DataError, match="0 defective and"):
+        train(settings(parts), tmp_path / "run", Quiet())
+
+
+def test_illegal_sizes_name_the_nearest_legal_one(parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(SizeError, match="704x256"):
+        train(settings(parts, size_hw=[700, 256]), tmp_path / "run", Quiet())
+    with pytest.raises(SizeError, match="Nearest legal size"):
+        train(settings(parts, size_hw=[64, 64]), tmp_path / "run", Quiet())
+
+
+def test_an_output_that_cannot_be_written_is_refused(parts: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        train(settings(parts), tmp_path / "file" / "run", Quiet())
+    with pytest.raises(StorageError):
+        train(settings(parts), Path("/proc/segdec"), Quiet())
+
+
+def test_a_device_that_is_not_there_is_refused(parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="device"):
+        train(settings(parts, device="cuda:93"), tmp_path / "run", Quiet())
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path / "parts", good=6, defective=6)
+    for path in (parts / "masks").iterdir():
+        cv2.imwrite(str(path), np.full((32, 32), 255, np.uint8))
+    with pytest.raises(MaskError, match="wanted the same size"):
+        train(settings(parts), tmp_path / "run", Quiet())
+
+
+def test_a_truncated_picture_stops_training_with_its_name(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path / "parts", good=6, defective=6)
+    for path in (parts / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(PictureError, match=r"p0\d\d\.png"):
+        train(settings(parts), tmp_path / "run", Quiet())
+
+
+def test_weights_without_progress_cannot_be_resumed(
+    trained: tuple[TrainResult, Quiet], parts: Path, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / CHECKPOINT, replace(load_checkpoint(trained[0].checkpoint), progress={}))
+    with pytest.raises(ConfigError, match="holds weights only"):
+        train(settings(parts, epochs=12), tmp_path, Quiet(), resume=True)
+
+
+def test_more_defective_than_good_parts_can_be_trained_on(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path / "parts", good=4, defective=12)
+    result = train(settings(parts, epochs=2, validation=0.0, test=0.0), tmp_path / "run", Quiet())
+    checkpoint = load_checkpoint(result.checkpoint)
+    assert (checkpoint.facts["positives"], checkpoint.facts["negatives"]) == (12, 4)
+    assert checkpoint.progress["use_counts"].tolist() == [6, 6, 6, 6]
+    assert "16 training pictures" in checkpoint.threshold_source
