@@ -1,0 +1,1 @@
+"""Sinks of verdicts, one file a sink."""

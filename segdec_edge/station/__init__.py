@@ -1,0 +1,1 @@
+"""Frame to verdict: inspection, the loop, the live table."""

@@ -1,0 +1,115 @@
+"""Counts, latency and rate of one run, in memory that does not grow. Knows no clock of the wall and no screen."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from segdec_edge.types import Label, Verdict
+
+FLAGGED_KEPT = 1000
+"""How many flagged parts a summary lists at most, the last ones; the ledger has all."""
+_LOWEST_MS = 1e-3
+_HIGHEST_MS = 1e6
+_RATIO = 1.01
+_BUCKETS = math.ceil(math.log(_HIGHEST_MS / _LOWEST_MS) / math.log(_RATIO)) + 1
+_RATE_PARTS = 50
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """A part that is not OK; score None where there was no prediction."""
+
+    part_id: str
+    label: Label
+    score: float | None
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run so far. seconds from its start; latencies in ms from capture to verdict, None before the first;
+
+    rate_hz parts a second over the last few parts; flagged the last FLAGGED_KEPT parts that are not OK, oldest first.
+    """
+
+    run_id: str
+    parts: int
+    ok: int
+    defect: int
+    unknown: int
+    seconds: float
+    rate_hz: float
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    archive_failures: int
+    flagged: tuple[Flagged, ...]
+
+
+class LatencyHistogram:
+    """Latencies from 1 µs to 1000 s in 2084 buckets, each 1 % wider than the one before.
+
+    A quantile is the middle of its bucket, so within 0.5 % of the true one for any number of parts, in 17 kB. A random
+    sample of the parts would be as small, but its p99 far less exact: of 1000 sampled parts ten carry it.
+    """
+
+    def __init__(self) -> None:
+        self._counts = [0] * _BUCKETS
+        self._total = 0
+
+    def add(self, latency_ms: float) -> None:
+        bucket = int(math.log(max(latency_ms, _LOWEST_MS) / _LOWEST_MS) / math.log(_RATIO))
+        self._counts[min(bucket, _BUCKETS - 1)] += 1
+        self._total += 1
+
+    def quantile_ms(self, fraction: float) -> float | None:
+        """The latency that this fraction of the parts did not exceed (nearest rank); None without any."""
+        rank, seen = math.ceil(fraction * self._total), 0
+        for bucket, count in enumerate(self._counts):
+            seen += count
+            if seen >= rank and seen > 0:
+                return float(_LOWEST_MS * _RATIO ** (bucket + 0.5))
+        return None
+
+
+class Statistics:
+    """Filled by the loop's thread; summary() may be called from another, which may miss the part being added."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._counts = dict.fromkeys(Label, 0)
+        self._latency = LatencyHistogram()
+        self._flagged: deque[Flagged] = deque(maxlen=FLAGGED_KEPT)
+        self._started = time.monotonic()
+        self._recent: deque[float] = deque([self._started], maxlen=_RATE_PARTS)
+
+    def add(self, verdict: Verdict, *, lost: bool = False) -> None:
+        """Count one verdict; the latency of a lost frame says nothing about the station and is left out."""
+        self._counts[verdict.label] += 1
+        self._recent.append(time.monotonic())
+        if not lost:
+            self._latency.add(verdict.latency_ms)
+        if verdict.label is not Label.OK:
+            self._flagged.append(Flagged(verdict.part_id, verdict.label, verdict.score, verdict.reason, verdict.source))
+
+    def summary(self, archive_failures: int = 0) -> RunSummary:
+        """The figures as they are now."""
+        ok, defect, unknown = (self._counts[label] for label in Label)
+        now = time.monotonic()
+        return RunSummary(
+            run_id=self._run_id,
+            parts=ok + defect + unknown,
+            ok=ok,
+            defect=defect,
+            unknown=unknown,
+            seconds=now - self._started,
+            # Up to now, not to the last part: the rate of a line that stands still must fall.
+            rate_hz=(len(self._recent) - 1) / max(now - self._recent[0], 1e-9),
+            latency_p50_ms=self._latency.quantile_ms(0.50),
+            latency_p99_ms=self._latency.quantile_ms(0.99),
+            archive_failures=archive_failures,
+            flagged=tuple(self._flagged.copy()),
+        )

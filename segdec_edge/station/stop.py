@@ -1,0 +1,37 @@
+"""A wish to stop, from Ctrl-C, SIGTERM or another thread. Knows nothing of what is stopped."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """A plain flag. Not a threading.Event: set() from a signal handler can meet its own lock and never return."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def request(self) -> None:
+        self.requested = True
+
+    @contextmanager
+    def on_signals(self) -> Iterator[Stop]:
+        """While inside, Ctrl-C and SIGTERM, once or often, set the flag and nothing else. Only in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True

@@ -1,0 +1,136 @@
+"""What every camera promises, whatever it reads from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from segdec_edge.cameras import open_camera
+from segdec_edge.config.station import CameraConfig
+from segdec_edge.errors import CameraError, EndOfStream, FrameLost
+from segdec_edge.types import Camera, Frame
+
+COUNT = 6
+Made = tuple[CameraConfig, int]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    folder.mkdir()
+    paths = [folder / f"{number}.png" for number in range(COUNT)]
+    for number, path in enumerate(paths):
+        cv2.imwrite(str(path), np.full((24, 40), 10 * number, np.uint8))
+    return paths
+
+
+def make_folder(base: Path) -> Made:
+    _pictures(base / "pictures")
+    return CameraConfig(path=base / "pictures"), 0
+
+
+def make_folder_with_lost_frames(base: Path) -> Made:
+    paths = _pictures(base / "pictures")
+    paths[0].write_bytes(b"")
+    paths[2].write_bytes(paths[2].read_bytes()[:-20])
+    paths[3].write_text("no picture")
+    return CameraConfig(path=base / "pictures"), 3
+
+
+def make_list(base: Path) -> Made:
+    paths = _pictures(base / "pictures")
+    (base / "list.txt").write_text("\n".join(f"pictures/{path.name}" for path in paths))
+    return CameraConfig(path=base / "list.txt"), 0
+
+
+def make_video(base: Path) -> Made:
+    writer = cv2.VideoWriter(str(base / "parts.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (40, 24))
+    for number in range(COUNT):
+        writer.write(np.full((24, 40, 3), 10 * number, np.uint8))
+    writer.release()
+    return CameraConfig(path=base / "parts.avi"), 0
+
+
+def make_paced(base: Path) -> Made:
+    _pictures(base / "pictures")
+    return CameraConfig(path=base / "pictures", rate_hz=200.0), 0
+
+
+@pytest.fixture(params=[make_folder, make_folder_with_lost_frames, make_list, make_video, make_paced])
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
+    maker: Callable[[Path], Made] = request.param
+    return maker(tmp_path)
+
+
+def read_all(camera: Camera) -> list[Frame | FrameLost]:
+    seen: list[Frame | FrameLost] = []
+    while True:
+        try:
+            seen.append(camera.read(1.0))
+        except FrameLost as lost:
+            seen.append(lost)
+        except EndOfStream:
+            return seen
+
+
+def test_every_trigger_has_its_number_once(made: Made) -> None:
+    with open_camera(made[0]) as camera:
+        assert isinstance(camera, Camera)
+        seen = read_all(camera)
+    assert [one.sequence for one in seen] == list(range(COUNT))
+    assert sum(isinstance(one, FrameLost) for one in seen) == made[1]
+
+
+def test_frames_are_whole_and_say_where_they_come_from(made: Made) -> None:
+    with open_camera(made[0]) as camera:
+        seen = read_all(camera)
+    frames = [one for one in seen if isinstance(one, Frame)]
+    assert all(one.source for one in seen)
+    assert len({one.source for one in seen}) == COUNT
+    for frame in frames:
+        assert frame.pixels.dtype == np.uint8
+        assert frame.pixels.shape[:2] == (24, 40)
+        assert abs(float(frame.pixels.mean()) - 10 * frame.sequence) < 3  # the right one, not an old one
+
+
+def test_times_never_run_backwards(made: Made) -> None:
+    with open_camera(made[0]) as camera:
+        frames = [one for one in read_all(camera) if isinstance(one, Frame)]
+    times = [frame.captured_monotonic_ns for frame in frames]
+    assert times == sorted(times)
+    assert all(frame.captured_ns > 1_600_000_000 * 10**9 for frame in frames)
+
+
+def test_the_end_stays_the_end(made: Made) -> None:
+    with open_camera(made[0]) as camera:
+        read_all(camera)
+        with pytest.raises(EndOfStream):
+            camera.read(1.0)
+
+
+def test_total_is_what_comes(made: Made) -> None:
+    with open_camera(made[0]) as camera:
+        assert camera.total == len(read_all(camera)) == COUNT
+
+
+def test_loop_starts_again_with_new_numbers(made: Made) -> None:
+    seen: list[Frame | FrameLost] = []
+    with open_camera(made[0].model_copy(update={"loop": True})) as camera:
+        assert camera.total is None
+        for _ in range(2 * COUNT + 1):
+            try:
+                seen.append(camera.read(1.0))
+            except FrameLost as lost:
+                seen.append(lost)
+    assert [one.sequence for one in seen] == list(range(2 * COUNT + 1))
+    assert seen[0].source == seen[COUNT].source == seen[2 * COUNT].source
+
+
+def test_read_after_close_is_an_error_and_close_may_repeat(made: Made) -> None:
+    with open_camera(made[0]) as camera:
+        pass
+    camera.close()
+    with pytest.raises(CameraError, match="closed"):
+        camera.read(1.0)

@@ -1,0 +1,133 @@
+"""How a station ends: by Ctrl-C, by SIGTERM, by kill, by a full disk. Real processes, real signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import segdec_edge
+from segdec_edge.outputs.archive import PART_FILE
+from segdec_edge.outputs.ledger import Row, read_rows
+from segdec_edge.station.stop import Stop
+
+CHILD = Path(__file__).with_name("station_child.py")
+LIMIT_S = 60
+
+
+@contextmanager
+def child(pictures: Path, base: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(CHILD), str(pictures), str(base), *options]
+    env = {**os.environ, "PYTHONPATH": str(Path(segdec_edge.__file__).parents[1])}
+    with (base / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
+        watchdog = threading.Timer(LIMIT_S, process.kill)
+        watchdog.start()
+        with process:
+            yield process
+        watchdog.cancel()
+
+
+def acknowledged(process: subprocess.Popen[str], count: int) -> list[str]:
+    assert process.stdout is not None
+    return [process.stdout.readline().strip() for _ in range(count)]
+
+
+def the_rest(process: subprocess.Popen[str]) -> list[str]:
+    """The whole lines until the end; not communicate(), which skips what readline() has buffered."""
+    assert process.stdout is not None
+    return [line.strip() for line in process.stdout.readlines() if line.endswith("\n")]
+
+
+def rows_of(base: Path) -> list[Row]:
+    return list(read_rows(base / "ledger.sqlite"))
+
+
+@pytest.mark.parametrize(
+    ("signals", "options"),
+    [
+        ([signal.SIGTERM], ["--rate", "40"]),
+        ([signal.SIGINT], ["--rate", "40"]),
+        ([signal.SIGINT], ["--inference-s", "0.05"]),
+        ([signal.SIGTERM], ["--rate", "200", "--ledger-s", "0.1"]),
+        ([signal.SIGINT, signal.SIGINT, signal.SIGTERM], ["--ledger-s", "0.2"]),
+    ],
+)
+def test_signal_ends_it_with_every_decided_part_recorded(
+    pictures: Path, tmp_path: Path, signals: list[signal.Signals], options: list[str]
+) -> None:
+    with child(pictures, tmp_path, *options) as process:
+        seen = acknowledged(process, 7)
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.03)
+        *more, last = the_rest(process)
+    assert process.returncode == 0, (tmp_path / "log").read_text()
+    assert not list(tmp_path.glob("*-wal"))  # closed in order; looked at before a reader makes one
+    rows = rows_of(tmp_path)
+    assert last == f"parts {len(rows)}"
+    assert [row.part_id for row in rows] == seen + more
+    assert [row.sequence for row in rows] == list(range(len(rows)))
+    flagged = {row.part_id for row in rows if row.verdict != "OK"}
+    files = [path for path in (tmp_path / "archive").rglob("*") if path.is_file()]
+    assert {PART_FILE.fullmatch(path.name)["part_id"] for path in files} == flagged  # type: ignore[index]
+    assert len(files) == 2 * len(flagged)
+
+
+def test_kill_leaves_a_ledger_without_a_gap(pictures: Path, tmp_path: Path) -> None:
+    for attempt in range(2):
+        with child(pictures, tmp_path) as process:
+            seen = acknowledged(process, 10 + 23 * attempt)
+            process.kill()
+            seen += the_rest(process)
+        run_id = seen[0].rsplit("-", 1)[0]
+        rows = [row for row in rows_of(tmp_path) if row.run_id == run_id]
+        assert [row.sequence for row in rows] == list(range(len(rows)))
+        assert [row.part_id for row in rows][: len(seen)] == seen
+
+
+def test_ledger_that_cannot_grow_stops_it_with_every_part_accounted_for(pictures: Path, tmp_path: Path) -> None:
+    with child(pictures, tmp_path, "--file-limit", "60000") as process:
+        recorded = the_rest(process)
+    err = (tmp_path / "log").read_text()
+    assert process.returncode == 1
+    assert "parts were decided but not recorded" in err
+    assert "Traceback" not in err
+    named = [
+        line.split("not recorded: part ")[1].split()[0] for line in err.splitlines() if "not recorded: part" in line
+    ]
+    assert [row.part_id for row in rows_of(tmp_path)] == recorded
+    together = recorded + named
+    assert [int(part_id.rsplit("-", 1)[1]) for part_id in together] == list(range(len(together)))
+    assert named
+
+
+def test_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    stop = Stop()
+    with stop.on_signals():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert stop.requested
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_other_threads_leave_the_handlers_alone() -> None:
+    seen: list[object] = []
+
+    def work() -> None:
+        with Stop().on_signals():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGINT)]
