@@ -44,7 +44,7 @@ def decide(prediction: Prediction, rule: Rule) -> Decision:
         return Decision(Label.UNKNOWN, None, f"score {score} is no number in [0, 1]")
     # A network that overflows may still give a score: saturated to 0 it would pass as OK.
     if not np.isfinite(prediction.heatmap).all():
-        return Decision(Label.UNKNOWN, None, "the heat map holds values that are no numbers")
+        return Decision(Label.UNKNOWN, None, "the heat map holds NaN or infinity")
     if is_defect(score, rule):
         return Decision(Label.DEFECT, score, f"score at or above {rule.threshold:.6g}")
     return Decision(Label.OK, score, f"score below {rule.threshold:.6g}")

@@ -1,9 +1,9 @@
 """What a good part may carry: dust, tool marks, pen, smudges, holes, its own edge. Defective parts carry it as often.
 
 None has a sharp dark line or dot with a bright lip, as damage has. How else each differs from what it resembles:
-dust is bright, round and soft (a pit is dark and sharp); a tool mark follows the texture from border to border (a scratch
-crosses it and ends); pen is thick and even (a crack is thin and jagged); a smudge has no border (a stain has); a hole is
-large and has no rim.
+dust is bright, round and soft (a pit is dark and sharp); a tool mark follows the texture from border to border (a
+scratch crosses it and ends); pen is thick and even (a crack is thin and jagged); a smudge has no border (a stain has);
+a hole is large and has no rim.
 """
 
 from __future__ import annotations

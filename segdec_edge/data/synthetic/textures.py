@@ -39,9 +39,9 @@ def machined(rng: np.random.Generator, size_hw: tuple[int, int], unit: float) ->
     across, along = _turned(rng, size_hw) if rng.random() < 0.5 else _straight(rng, size_hw)
     across, along = across - across.min(), along - along.min()
     feed = rng.uniform(4.0, 11.0) * unit
-    stretch = rng.uniform(25.0, 70.0) * unit
+    stretch = rng.uniform(40.0, 110.0) * unit
     rows = rng.standard_normal((int(across.max()) + 3, int(along.max() / stretch) + 3), np.float32)
-    rows = cv2.GaussianBlur(rows, (1, 5), 0.01, sigmaY=0.8) + 1.1 * rows.mean(axis=1, keepdims=True)
+    rows = cv2.GaussianBlur(rows, (1, 9), 0.01, sigmaY=1.4 * unit) + 1.1 * rows.mean(axis=1, keepdims=True)
     grooves = standardised(cv2.remap(rows, along / stretch, across, cv2.INTER_LINEAR))
     texture = grooves + rng.uniform(0.2, 0.9) * np.cos(across * (2 * np.pi / feed))
     band = _band(rng, along if rng.random() < 0.7 else across)

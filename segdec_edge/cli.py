@@ -1,0 +1,234 @@
+"""The command line: parse, call, print. The only place that catches SegdecError; loads no heavy module by itself."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from segdec_edge import __version__
+from segdec_edge.errors import ConfigError, SegdecError
+
+if TYPE_CHECKING:
+    from segdec_edge.config.train import TrainSettings
+    from segdec_edge.evaluation.run import EvaluationRun
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From a folder of pictures with rough masks to a station that flags defective parts.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Look at data sets and their splits.")
+app.add_typer(data_app, name="data")
+
+_out = Console(soft_wrap=True, highlight=False)
+_errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+Spec = Annotated[str, typer.Argument(help="kolektor:PATH, folder:PATH or synthetic:seed=0,n=200,size=256x256")]
+
+
+def main() -> None:
+    """Entry point: exit 0, or 1 with one clear line per mistake; 2 for a wrong command line (typer)."""
+    # Through rich, so that a warning does not tear the station's live table.
+    handler = RichHandler(console=_errors, show_time=False, show_path=False, rich_tracebacks=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    try:
+        app()
+    except SegdecError as error:
+        for line in str(error).splitlines():
+            _errors.print(f"segdec: {line}", markup=False)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        hint = _extra_for(error.name or "")
+        if hint is None:
+            raise
+        _errors.print(f"segdec: {error.name} is not installed. Add it: pip install 'segdec-edge[{hint}]'", markup=False)
+        sys.exit(1)
+
+
+def _extra_for(module: str) -> str | None:
+    needs_train = {"torch", "scipy", "sklearn", "onnx", "onnxsim", "matplotlib", "tensorboard"}
+    return "train" if module.split(".")[0] in needs_train else None
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        _out.print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything the demo makes.")] = Path("demo"),
+) -> None:
+    """Make parts, train, evaluate, export and run a station over unseen parts, in one folder."""
+    from segdec_edge.demo import run_demo
+
+    run_demo(out, _out)
+
+
+@data_app.command("check")
+def data_check(spec: Spec) -> None:
+    """Count and check a data set; exit 1 with one line per finding when something is wrong."""
+    from segdec_edge.data.check import check_dataset, render
+    from segdec_edge.data.spec import is_on_disk, open_dataset
+
+    dataset = open_dataset(spec)
+    report = check_dataset(dataset, dataset.root if is_on_disk(spec) else None)
+    _out.print(render(report), markup=False)
+    if report.findings:
+        raise typer.Exit(1)
+
+
+@data_app.command("split")
+def data_split(
+    spec: Spec,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for train.txt, validation.txt and test.txt.")],
+    fold: Annotated[int | None, typer.Option(help="A published fold instead of a random split.")] = None,
+    items: Annotated[int, typer.Option(help="Published training set of so many items.")] = 33,
+    splits: Annotated[Path | None, typer.Option(help="Published splits.json, if not beside the pictures.")] = None,
+    validation: Annotated[float, typer.Option(help="Share of parts for validation.")] = 0.0,
+    test: Annotated[float, typer.Option(help="Share of parts held out.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Seed of the random split.")] = 1337,
+) -> None:
+    """Write the pictures of each subset as lists, one path a line: a replay camera takes such a list."""
+    from segdec_edge.data.lists import write_lists
+    from segdec_edge.data.spec import open_dataset
+    from segdec_edge.data.splits import choose_split
+
+    dataset = open_dataset(spec)
+    split = choose_split(
+        dataset, seed=seed, validation=validation, test=test, fold=fold, items=items, splits_file=splits
+    )
+    for path, count in write_lists(out, dataset, split).items():
+        _out.print(f"{path}: {count} pictures", markup=False)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of this training run.")],
+    settings: Annotated[Path | None, typer.Argument(help="train.toml; options below override it.")] = None,
+    data: Annotated[str | None, typer.Option(help="kolektor:PATH, folder:PATH or synthetic:…")] = None,
+    preset: Annotated[str | None, typer.Option(help="Published settings: own, kolektor, dagm, severstal, …")] = None,
+    fold: Annotated[int | None, typer.Option(help="Published fold of the data set.")] = None,
+    size: Annotated[str | None, typer.Option(help="Input size, HEIGHTxWIDTH.")] = None,
+    width: Annotated[float | None, typer.Option(help="Channels relative to the published network.")] = None,
+    epochs: Annotated[int | None, typer.Option()] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = None,
+    tensorboard: Annotated[bool | None, typer.Option("--tensorboard/--no-tensorboard")] = None,
+    change: Annotated[list[str] | None, typer.Option("--set", help="Any setting, as name=value in TOML.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the training in --out.")] = False,
+) -> None:
+    """Train the network end to end; every epoch leaves a checkpoint."""
+    from segdec_edge.training.progress import TerminalObserver
+    from segdec_edge.training.run import train as run_training
+
+    named = {
+        "data": data, "preset": preset, "fold": fold, "width": width, "epochs": epochs, "rate": rate, "seed": seed,
+        "precision": precision, "device": device, "tensorboard": tensorboard,
+    }  # fmt: skip
+    chosen = _train_settings(settings, {key: value for key, value in named.items() if value is not None}, size, change)
+    with TerminalObserver(chosen.epochs, _out) as observer:
+        result = run_training(chosen, out, observer, resume=resume)
+    _out.print(f"{result.checkpoint}: threshold {result.threshold:.6g}, {result.threshold_source}", markup=False)
+    _out.print(f"Next: segdec evaluate {result.checkpoint}", markup=False)
+
+
+def _train_settings(
+    file: Path | None, values: dict[str, Any], size: str | None, changes: list[str] | None
+) -> TrainSettings:
+    from segdec_edge.config.load import parse_toml, read_toml
+    from segdec_edge.config.train import train_settings
+    from segdec_edge.data.spec import parse_size
+
+    merged = dict(read_toml(file)) if file else {}
+    for change in changes or []:
+        merged |= parse_toml(change, f"--set {change}")
+    merged |= values
+    if size:
+        merged["size_hw"] = list(parse_size(size))
+    if "data" not in merged:
+        raise ConfigError('no data set given. Add --data folder:PATH, or data = "folder:PATH" in the settings file.')
+    return train_settings(merged, str(file) if file else "command line")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A checkpoint or a bundle.")],
+    data: Annotated[str | None, typer.Option(help="Data set; by default the one it was trained on.")] = None,
+    subset: Annotated[str, typer.Option(help="test, validation, train or all.")] = "test",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report.")] = None,
+    backend: Annotated[str, typer.Option(help="auto, torch, onnxruntime or openvino.")] = "auto",
+    size: Annotated[str | None, typer.Option(help="Input size, where a checkpoint does not say.")] = None,
+) -> None:
+    """Score held-out pictures and write one self-contained report page."""
+    from segdec_edge.data.spec import open_dataset, parse_size
+    from segdec_edge.evaluation.run import evaluate_artefact
+    from segdec_edge.model.artefact import open_artefact
+
+    artefact = open_artefact(model, backend, parse_size(size) if size else None)
+    spec = data or artefact.data
+    if spec is None:
+        raise ConfigError(f"{model}: does not say what it was trained on. Give --data.")
+    folder = out or model.parent / f"{model.stem}-{subset}"
+    dataset = open_dataset(spec)
+    run = evaluate_artefact(artefact.backend, artefact.facts, artefact.threshold_source, dataset, subset, folder)
+    _print_evaluation(run)
+
+
+def _print_evaluation(run: EvaluationRun) -> None:
+    from segdec_edge.evaluation.text import summary_lines
+
+    for line in summary_lines(run):
+        _out.print(line, markup=False)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, ours or the authors'.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle to write, as parts.bundle.")],
+    size: Annotated[str | None, typer.Option(help="Input size, where a checkpoint does not say.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set for the parity check; default: the trained one.")] = None,
+    simplify: Annotated[bool, typer.Option(help="Simplify the graph with onnxsim.")] = True,
+) -> None:
+    """Turn a checkpoint into a bundle; refused unless it scores real pictures as torch does."""
+    from segdec_edge.data.spec import parse_size
+    from segdec_edge.deploy.export import export_checkpoint
+    from segdec_edge.deploy.material import parity_pictures
+
+    pictures = parity_pictures(checkpoint, data)
+    size_hw = parse_size(size) if size else None
+    bundle = export_checkpoint(
+        checkpoint, out, size_hw=size_hw, pictures=pictures, simplify=simplify, progress=_out.print
+    )
+    model = bundle.meta.model
+    _out.print(f"{out}: {model.size_bytes / 1e6:.1f} MB, opset {model.opset}, model {model.sha256[:12]}", markup=False)
+    if bundle.meta.parity is not None:
+        _out.print(f"{bundle.meta.parity.in_words()}", markup=False)
+
+
+@app.command()
+def run(config: Annotated[Path, typer.Argument(help="station.toml")]) -> None:
+    """Run a station until its camera ends, Ctrl-C or SIGTERM; every part gets one row in the ledger."""
+    from segdec_edge.config.station import load_station
+    from segdec_edge.station.run import run as run_station
+
+    run_station(load_station(config), _out)
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what this machine can do, and which command adds what is missing."""
+    from segdec_edge.doctor import examine, render
+
+    _out.print(render(examine()), markup=False)

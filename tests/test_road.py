@@ -1,0 +1,88 @@
+"""The whole road through the command line, small: train, evaluate, export, run; verdicts must be the evaluation's."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segdec_edge.outputs.ledger import read_rows
+
+SPEC = "synthetic:seed=3,n=24,size=128x128"
+
+
+def segdec(*arguments: str | Path) -> str:
+    command = [sys.executable, "-c", "from segdec_edge.cli import main; main()", *map(str, arguments)]
+    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short training, its evaluations by torch and by the bundle, and a station's ledger."""
+    folder = tmp_path_factory.mktemp("road")
+    segdec(
+        "train", "--data", SPEC, "-o", folder / "run", "--epochs", "3", "--width", "0.25", "--size", "128x128",
+        "--no-tensorboard", "--set", "test = 0.4",
+    )  # fmt: skip
+    segdec("evaluate", folder / "run" / "checkpoint.pt", "-o", folder / "by-torch")
+    segdec("export", folder / "run" / "checkpoint.pt", "-o", folder / "parts.bundle")
+    for backend in ("onnxruntime", "openvino"):
+        segdec("evaluate", folder / "parts.bundle", "-o", folder / f"by-{backend}", "--backend", backend)
+    segdec("data", "split", SPEC, "-o", folder / "lists", "--test", "0.4")
+    (folder / "station.toml").write_text(
+        '[station]\nbundle = "parts.bundle"\nbackend = "onnxruntime"\n[camera]\npath = "lists/test.txt"\n'
+    )
+    segdec("run", folder / "station.toml")
+    return folder
+
+
+def scores(folder: Path) -> dict[str, float]:
+    with (folder / "scores.csv").open() as file:
+        return {row["name"]: float(row["score"]) for row in csv.DictReader(file)}
+
+
+def test_the_ledger_holds_the_evaluations_verdicts(road: Path) -> None:
+    evaluated = scores(road / "by-onnxruntime")
+    threshold = json.loads((road / "by-onnxruntime" / "evaluation.json").read_text())["given"]["threshold"]
+    rows = {Path(row.source).stem: row for row in read_rows(road / "ledger.sqlite")}
+    assert rows.keys() == evaluated.keys()
+    assert len(rows) == 10
+    for name, score in evaluated.items():
+        assert rows[name].score == score
+        assert rows[name].verdict == ("DEFECT" if score >= threshold else "OK")
+        assert rows[name].threshold == threshold
+
+
+@pytest.mark.parametrize("other", ["by-onnxruntime", "by-openvino"])
+def test_every_backend_scores_as_torch_does(road: Path, other: str) -> None:
+    by_torch, found = scores(road / "by-torch"), scores(road / other)
+    assert found.keys() == by_torch.keys()
+    assert max(abs(found[name] - by_torch[name]) for name in found) < 1e-4
+
+
+def test_held_out_parts_are_those_that_training_never_saw(road: Path) -> None:
+    split = json.loads((road / "run" / "split.json").read_text())
+    assert set(scores(road / "by-torch")) == set(split["test"])
+    assert not set(split["test"]) & set(split["train"])
+    figures = json.loads((road / "by-torch" / "evaluation.json").read_text())
+    assert figures["trained_on"] == []
+
+
+def test_a_copy_of_a_training_picture_is_found_out(road: Path) -> None:
+    told = segdec("evaluate", road / "parts.bundle", "--subset", "all", "-o", road / "all")
+    assert "14 have the very pixels of training pictures" in told
+
+
+def test_flagged_parts_are_archived_with_their_overlay(road: Path) -> None:
+    flagged = [row.part_id for row in read_rows(road / "ledger.sqlite") if row.verdict != "OK"]
+    found = {path.name for path in (road / "archive").rglob("*") if path.is_file()}
+    for part_id in flagged:
+        assert any(name.startswith(part_id) and name.endswith("_overlay.jpg") for name in found)
