@@ -44,13 +44,22 @@ class TorchBackend:
             raise BackendError("this torch backend is closed. Open the checkpoint again.")
         training = self.net.training
         self.net.eval()
-        with torch.inference_mode(), warnings.catch_warnings():
+        try:
+            return self._infer(pixels)
+        finally:
+            self.net.train(training)
+
+    def _infer(self, pixels: Pixels) -> Prediction:
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, enabled=False),
+            warnings.catch_warnings(),
+        ):
             # numpy arrays from files may be read-only; they are copied to float at once
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device).permute(0, 3, 1, 2).float() / 255
             decision, segmentation = self.net(x)
             score, heatmap = decision.sigmoid()[:, 0], segmentation.sigmoid()[:, 0]
-        self.net.train(training)
         return Prediction(score.float().cpu().numpy(), heatmap.float().cpu().numpy())
 
     def close(self) -> None:

@@ -73,9 +73,8 @@ class _SinglePictureNorm(torch.autograd.Function):
         _, centred_sum, gradient_sum = torch.ops.aten.native_batch_norm_backward(
             gradient, x, ones, None, None, mean, ones, True, 0.0, [False, True, True]
         )
-        safe = torch.where(deviation > 0, deviation, ones)
-        slope = -0.5 * gain * root.square() / ((count - 1) * safe) * centred_sum
-        slope = torch.where(deviation > 0, slope, torch.zeros_like(slope))
+        slope = -0.5 * gain * root.square() / ((count - 1) * deviation) * centred_sum
+        slope = torch.where(deviation > 0, slope, torch.zeros_like(slope))  # a constant channel: 0 / 0
         grad_x = _affine(gradient, gain, -gain * gradient_sum / count - slope * mean)
         grad_x += _affine(x, slope, torch.zeros_like(slope))
         shape = (1, -1, 1, 1)

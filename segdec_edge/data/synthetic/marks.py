@@ -17,7 +17,7 @@ from segdec_edge.data.synthetic.textures import Surface
 def add_marks(rng: np.random.Generator, surface: Surface, unit: float) -> tuple[Field, Field]:
     """The surface's grey with marks, and how much each pixel is covered by one, both (H, W); coverage in [0, 1]."""
     grey, covered = surface.grey.copy(), np.zeros_like(surface.grey)
-    for share, mark in ((0.55, _smudge), (0.55, _tool_mark), (0.45, _pen), (0.3, _hole), (0.25, _edge), (0.65, _dust)):
+    for share, mark in ((0.55, _smudge), (0.65, _tool_mark), (0.45, _pen), (0.3, _hole), (0.25, _edge), (0.65, _dust)):
         if rng.random() < share:
             mark(rng, surface, grey, covered, unit)
     return grey, covered
@@ -33,7 +33,7 @@ def _tool_mark(rng: np.random.Generator, surface: Surface, grey: Field, covered:
         x, y = _spot(rng, grey)
         distance = (surface.across - surface.across[y, x]) / (rng.uniform(1.2, 2.2) * unit)
         line = np.exp(-0.5 * distance * distance)
-        grey += _signed(rng, 28, 75) * line
+        grey += _signed(rng, 35, 95) * line
         np.maximum(covered, line, out=covered)
 
 
