@@ -90,7 +90,7 @@ class Trainer:
         decision = decision_loss(decision_logits, target)
         factors = balance(epoch, settings.epochs, settings.delta, balanced=settings.balanced_loss)
         total = factors[0] * segmentation + factors[1] * decision
-        self._refuse_runaway(total, segmentation, decision, epoch)
+        self._refuse_runaway(total.detach(), segmentation.detach(), decision.detach(), epoch)
         self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         return torch.stack([segmentation, decision, total]).detach().cpu().double().numpy()
 
