@@ -12,6 +12,9 @@ from segdec_edge.errors import PictureError
 from segdec_edge.types import Pixels
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+MIN_CONTRAST = 0.5
+"""Grey levels, standard deviation: below it a picture shows nothing to judge. A real sensor's noise alone is above."""
+
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
@@ -87,6 +90,21 @@ def prepare(pixels: Pixels, size_hw: tuple[int, int], channels: int) -> Pixels:
     if pixels.shape[:2] != (height, width):
         pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     return np.ascontiguousarray(pixels.reshape(height, width, channels))
+
+
+def refuse_flat(prepared: Pixels, source: str) -> Pixels:
+    """Give back a prepared picture (H, W, C) that shows something; a covered lens or a blown-out frame shows nothing.
+
+    A network scores such a picture like any good part. Raises PictureError where no channel's standard deviation
+    reaches MIN_CONTRAST.
+    """
+    contrast = float(cv2.meanStdDev(prepared)[1].max())
+    if contrast < MIN_CONTRAST:
+        raise PictureError(
+            f"{source}: a picture without contrast (standard deviation {contrast:.2g} grey levels), wanted at least"
+            f" {MIN_CONTRAST}. Check light, exposure and lens cap."
+        )
+    return prepared
 
 
 def overlay(pixels: Pixels, heatmap: NDArray[np.float32], opacity: float = 0.45) -> Pixels:

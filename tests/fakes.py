@@ -1,6 +1,6 @@
 """Stand-ins for the contracts of segdec_edge.types, for tests of every room. Small classes, no patching.
 
-Import: `from tests.fakes import FakeBackend`.
+Import: `from tests.fakes import FakeBackend, level, plain_part`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,18 @@ from segdec_edge.types import ModelSpec, Pixels, Prediction
 FAKE_SPEC = ModelSpec(size_hw=(32, 32), channels=1, heatmap_hw=(4, 4), threshold=0.5, sha256="f" * 64)
 
 Judge = Callable[[Pixels], "float | tuple[float, NDArray[np.float32]]"]
+
+
+def plain_part(value: int, shape: tuple[int, ...]) -> Pixels:
+    """A picture (H, W) or (H, W, 3) of one grey level, but for the contrast of its first row: `level` reads it back."""
+    picture = np.full(shape, value, np.uint8)
+    picture[: 1 + shape[0] // 16] = (value + 128) % 256
+    return picture
+
+
+def level(picture: Pixels) -> float:
+    """The grey level of a plain part, in [0, 1]."""
+    return float(np.median(picture)) / 255
 
 
 @dataclass

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from segdec_edge.errors import PictureError
-from segdec_edge.pictures import SUFFIXES, decode, overlay, prepare, read_picture
+from segdec_edge.pictures import SUFFIXES, decode, overlay, prepare, read_picture, refuse_flat
 
 Array = NDArray[Any]
 
@@ -263,3 +263,20 @@ def test_overlay_shows_the_picture_where_nothing_is_hot() -> None:
     assert not changed[:40].any()
     heatmap[7, 5] = np.nan
     np.testing.assert_array_equal(overlay(colour(), heatmap)[:40], colour()[:40])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_flat_picture_is_refused_and_the_faintest_noise_is_not(channels: int) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.7, (64, 48, channels))
+    seen = np.round(128 + noise).astype(np.uint8)
+    assert refuse_flat(seen, "seen") is seen
+    dark = np.zeros((64, 48, channels), np.uint8)
+    dark[5, 7] = 20  # one hot pixel is no picture
+    with pytest.raises(PictureError, match=r"^lid: a picture without contrast .* Check light"):
+        refuse_flat(dark, "lid")
+
+
+def test_one_channel_with_contrast_is_enough() -> None:
+    picture = np.zeros((32, 32, 3), np.uint8)
+    picture[:16, :, 2] = 9
+    assert refuse_flat(picture, "red") is picture

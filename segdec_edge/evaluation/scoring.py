@@ -44,7 +44,8 @@ def score_samples(
 ) -> tuple[ScoredSample, ...]:
     """Score every sample, in order; no sample is ever left out.
 
-    A picture that cannot be read, or a score that is no number in [0, 1], gives a ScoredSample with an error.
+    A picture that cannot be read or shows nothing, or a score that is no number in [0, 1], gives a ScoredSample with
+    an error.
     batch: pictures a call, at most the backend's max_batch. Raises BackendError where the backend itself fails.
     """
     size = max(1, min(batch, backend.spec.max_batch or batch))
@@ -83,7 +84,8 @@ def _score_group(backend: Backend, samples: Sequence[Sample]) -> Iterator[Scored
 
 def _read(backend: Backend, sample: Sample) -> Pixels | PictureError:
     try:
-        return pictures.prepare(sample.read(), backend.spec.size_hw, backend.spec.channels)
+        prepared = pictures.prepare(sample.read(), backend.spec.size_hw, backend.spec.channels)
+        return pictures.refuse_flat(prepared, sample.name)
     except PictureError as error:
         return error
 

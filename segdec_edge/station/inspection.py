@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segdec_edge.decision import Decision, Rule, decide
-from segdec_edge.errors import BackendError, FrameLost
-from segdec_edge.pictures import prepare
+from segdec_edge.errors import BackendError, FrameLost, PictureError
+from segdec_edge.pictures import prepare, refuse_flat
 from segdec_edge.types import Backend, Frame, Label, Prediction, Verdict
 
 _REASON_LENGTH = 500
@@ -22,10 +22,10 @@ class Inspector:
         self._backend, self._rule, self._bundle_sha256 = backend, rule, bundle_sha256
 
     def inspect(self, frame: Frame, part_id: str) -> Verdict:
-        """Judge one frame. A backend that fails, or answers with something that is no prediction, gives UNKNOWN."""
+        """Judge one frame. A picture that shows nothing, a backend that fails or gives no prediction: UNKNOWN."""
         try:
             prediction = self._predict(frame)
-        except BackendError as error:
+        except (BackendError, PictureError) as error:
             return self.unknown(frame, part_id, str(error))
         return self._verdict(frame, part_id, decide(prediction, self._rule), prediction.heatmap[0])
 
@@ -52,7 +52,8 @@ class Inspector:
 
     def _predict(self, frame: Frame) -> Prediction:
         spec = self._backend.spec
-        prediction = self._backend.infer(prepare(frame.pixels, spec.size_hw, spec.channels)[None])
+        prepared = refuse_flat(prepare(frame.pixels, spec.size_hw, spec.channels), frame.source)
+        prediction = self._backend.infer(prepared[None])
         wanted = (1, *spec.heatmap_hw)
         if prediction.heatmap.shape != wanted:
             raise BackendError(

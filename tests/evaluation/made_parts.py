@@ -9,14 +9,14 @@ import numpy as np
 
 from segdec_edge.errors import MaskError, PictureError
 from segdec_edge.types import BoolMask, Pixels
-from tests.fakes import FakeBackend
+from tests.fakes import FakeBackend, level, plain_part
 
 LEVELS = 255
 
 
 @dataclass(frozen=True)
 class MadePart:
-    """A flat grey picture; brightness / 255 is the score that `brightness_backend` gives it."""
+    """A plain grey picture; its level is the score that `brightness_backend` gives it."""
 
     name: str
     positive: bool
@@ -31,9 +31,11 @@ class MadePart:
         return self.name.split("/")[0]
 
     def read(self) -> Pixels:
+        if self.broken == "flat":
+            return np.full(self.size_hw, round(self.score * LEVELS), np.uint8)
         if self.broken == "picture":
             raise PictureError(f"{self.name}: the file ends early")
-        return np.full(self.size_hw, round(self.score * LEVELS), np.uint8)
+        return plain_part(round(self.score * LEVELS), self.size_hw)
 
     def read_mask(self) -> BoolMask | None:
         if self.broken == "mask":
@@ -46,4 +48,4 @@ class MadePart:
 
 
 def brightness_backend() -> FakeBackend:
-    return FakeBackend(lambda pixels: float(pixels.mean()) / LEVELS)
+    return FakeBackend(level)

@@ -65,6 +65,15 @@ def test_an_unreadable_picture_keeps_its_place_and_its_error(batch: int) -> None
     assert scored[3].score == pytest.approx(PARTS[2].score, abs=1e-6)
 
 
+@pytest.mark.parametrize("score", [0.0, 0.4, 1.0])
+def test_a_picture_that_shows_nothing_has_no_score_as_on_the_line(score: float) -> None:
+    flat, whole = score_samples(brightness_backend(), [MadePart("lid", False, score, broken="flat"), PARTS[0]], batch=2)
+    assert (flat.score, flat.heatmap) == (None, None)
+    assert flat.error is not None
+    assert flat.error.startswith("lid: a picture without contrast (standard deviation 0 grey levels)")
+    assert whole.score == pytest.approx(PARTS[0].score, abs=1e-6)
+
+
 def test_only_unreadable_pictures_never_reach_the_backend() -> None:
     backend = brightness_backend()
     assert score_samples(backend, [MadePart("cut", True, 0.9, broken="picture")])[0].score is None

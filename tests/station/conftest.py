@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 
 from segdec_edge.cameras.replay import ReplayCamera
@@ -22,28 +19,18 @@ from segdec_edge.station.recorder import Recorder
 from segdec_edge.station.statistics import RunSummary
 from segdec_edge.station.stop import Stop
 from segdec_edge.types import Backend, Label, Verdict
-
-
-def _fakes():
-    spec = importlib.util.spec_from_file_location("fakes_of_station", Path(__file__).parents[1] / "fakes.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-FAKES = _fakes()
+from tests.fakes import FAKE_SPEC, FakeBackend, plain_part
 
 
 @pytest.fixture
 def fake_backend():
     """The class FakeBackend(judge, spec)."""
-    return FAKES.FakeBackend
+    return FakeBackend
 
 
 @pytest.fixture
 def fake_spec():
-    return FAKES.FAKE_SPEC
+    return FAKE_SPEC
 
 
 @pytest.fixture
@@ -53,7 +40,7 @@ def pictures(tmp_path: Path) -> Path:
     folder.mkdir()
     for number in range(20):
         value = 200 if number % 5 == 0 else 50 + number
-        cv2.imwrite(str(folder / f"{number:02}.png"), np.full((40, 60), value, np.uint8))
+        cv2.imwrite(str(folder / f"{number:02}.png"), plain_part(value, (40, 60)))
     return folder
 
 

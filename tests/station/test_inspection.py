@@ -11,11 +11,12 @@ from segdec_edge.decision import Rule
 from segdec_edge.errors import BackendError, FrameLost
 from segdec_edge.station.inspection import Inspector
 from segdec_edge.types import Frame, Label, Prediction
+from tests.fakes import plain_part
 
 
 @pytest.fixture
 def frame() -> Frame:
-    return Frame(np.full((40, 60), 100, np.uint8), 7, 123, time.monotonic_ns(), "part.png")
+    return Frame(plain_part(100, (40, 60)), 7, 123, time.monotonic_ns(), "part.png")
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_verdict_carries_all_that_is_known(frame: Frame, fake_backend, score: fl
 
 
 def test_latency_counts_from_the_capture(fake_backend) -> None:
-    frame = Frame(np.zeros((40, 60), np.uint8), 0, 1, time.monotonic_ns() - 250_000_000, "x")
+    frame = Frame(plain_part(0, (40, 60)), 0, 1, time.monotonic_ns() - 250_000_000, "x")
     verdict = Inspector(fake_backend(lambda _: 0.1), Rule(0.5), "abc").inspect(frame, "p")
     assert 250 <= verdict.latency_ms < 400
 
@@ -92,3 +93,15 @@ def test_lost_frame_is_unknown() -> None:
     assert (verdict.label, verdict.score, verdict.sequence, verdict.source) == (Label.UNKNOWN, None, 4, "x.png")
     assert verdict.reason == "cut off"
     assert 0 <= verdict.latency_ms < 1000
+
+
+@pytest.mark.parametrize("value", [0, 117, 255])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_frame_that_shows_nothing_is_unknown_and_never_ok(fake_backend, value: int, channels: tuple[int, ...]) -> None:
+    pixels = np.full((40, 60, *channels), value, np.uint8)
+    pixels[3, 3] = value ^ 1
+    backend = fake_backend(lambda _: 0.0)
+    verdict = Inspector(backend, Rule(0.5), "abc").inspect(Frame(pixels, 0, 1, time.monotonic_ns(), "x.png"), "p")
+    assert (verdict.label, verdict.score) == (Label.UNKNOWN, None)
+    assert "without contrast" in verdict.reason
+    assert backend.calls == []

@@ -16,14 +16,11 @@ from segdec_edge.errors import BackendError, CameraLost
 from segdec_edge.outputs.archive import PART_FILE
 from segdec_edge.station.loop import new_run_id, part_id
 from segdec_edge.station.stop import Stop
-
-
-def brightness(picture) -> float:
-    return float(picture.mean()) / 255
+from tests.fakes import level, plain_part
 
 
 def test_counts_rows_and_pictures_agree(pictures: Path, station, fake_backend) -> None:
-    summary = station.run(pictures, fake_backend(brightness))
+    summary = station.run(pictures, fake_backend(level))
     assert (summary.parts, summary.ok, summary.defect, summary.unknown) == (20, 16, 4, 0)
     assert summary.archive_failures == 0
     assert summary.latency_p50_ms is not None
@@ -36,7 +33,7 @@ def test_counts_rows_and_pictures_agree(pictures: Path, station, fake_backend) -
     assert {row.run_id for row in rows} == {summary.run_id}
     for row in rows:
         assert row.source == str(pictures / f"{row.sequence:02}.png")
-        assert row.score == pytest.approx(brightness(cv2.imread(row.source, 0)), abs=1e-6)
+        assert row.score == pytest.approx(level(cv2.imread(row.source, 0)), abs=1e-6)
         assert row.captured_ns <= row.decided_ns
     kept = {path.name for path in (station.base / "archive" / "DEFECT").iterdir()}
     assert kept == {f"{one.part_id}{end}" for one in summary.flagged for end in (".png", "_overlay.jpg")}
@@ -48,7 +45,7 @@ def test_unreadable_pictures_are_unknown_rows_in_their_place(pictures: Path, sta
     (pictures / "07.png").write_bytes(b"")
     cv2.imwrite(str(pictures / "08.jpg"), np.random.default_rng(0).integers(0, 99, (60, 60)).astype(np.uint8))
     (pictures / "08.jpg").write_bytes((pictures / "08.jpg").read_bytes()[:1500])
-    summary = station.run(pictures, fake_backend(brightness))
+    summary = station.run(pictures, fake_backend(level))
     assert (summary.parts, summary.ok, summary.defect, summary.unknown) == (21, 14, 4, 3)
     unknown = [row for row in station.rows if row.verdict == "UNKNOWN"]
     assert [Path(row.source).name for row in unknown] == ["03.png", "07.png", "08.jpg"]
@@ -64,7 +61,7 @@ def test_backend_that_fails_in_the_middle_costs_only_those_parts(
     def judge(picture) -> float:
         if 8 <= next(calls) < 12:
             raise BackendError("device lost")
-        return brightness(picture)
+        return level(picture)
 
     summary = station.run(pictures, fake_backend(judge))
     assert (summary.parts, summary.unknown) == (20, 4)
@@ -78,7 +75,7 @@ def test_any_fault_is_unknown_and_leaves_its_traceback(
     pictures: Path, station, fake_backend, fault: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     def judge(picture) -> float:
-        if picture.mean() > 128:
+        if level(picture) > 0.5:
             raise fault
         return 0.0
 
@@ -98,7 +95,7 @@ def test_scores_that_are_none_are_unknown(pictures: Path, station, fake_backend)
 
 def test_archive_in_trouble_stops_nothing_and_is_counted(pictures: Path, station, fake_backend) -> None:
     (station.base / "archive").write_text("a file in the folder's place")
-    summary = station.run(pictures, fake_backend(brightness))
+    summary = station.run(pictures, fake_backend(level))
     assert (summary.parts, summary.defect, summary.archive_failures) == (20, 4, 4)
     assert len(station.rows) == 20
 
@@ -106,13 +103,13 @@ def test_archive_in_trouble_stops_nothing_and_is_counted(pictures: Path, station
 def test_lost_camera_is_an_error_after_all_is_recorded(pictures: Path, station, fake_backend) -> None:
     station.camera = {"rate_hz": 2.0}
     with pytest.raises(CameraLost):
-        station.run(pictures, fake_backend(brightness), timeout_s=0.1)
+        station.run(pictures, fake_backend(level), timeout_s=0.1)
     assert [row.sequence for row in station.rows] == [0]
 
 
 def test_two_runs_share_a_ledger(pictures: Path, station, fake_backend) -> None:
-    first = station.run(pictures, fake_backend(brightness))
-    second = station.run(pictures, fake_backend(brightness))
+    first = station.run(pictures, fake_backend(level))
+    second = station.run(pictures, fake_backend(level))
     assert first.run_id != second.run_id
     assert len({row.part_id for row in station.rows}) == 40
 
@@ -126,7 +123,7 @@ def test_loop_mode_runs_until_stopped_from_another_thread(pictures: Path, statio
         if len(seen) == 50:
             threading.Thread(target=stop.request).start()
             time.sleep(0.05)
-        return brightness(picture)
+        return level(picture)
 
     summary = station.run(pictures, fake_backend(judge), stop=stop)
     assert summary.parts == 50 == len(station.rows)
@@ -136,23 +133,23 @@ def test_loop_mode_runs_until_stopped_from_another_thread(pictures: Path, statio
 def test_stop_before_the_start_inspects_nothing(pictures: Path, station, fake_backend) -> None:
     stop = Stop()
     stop.request()
-    assert station.run(pictures, fake_backend(brightness), stop=stop).parts == 0
+    assert station.run(pictures, fake_backend(level), stop=stop).parts == 0
 
 
 def test_video_is_inspected_frame_by_frame(tmp_path: Path, station, fake_backend) -> None:
     path = tmp_path / "parts.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
     for number in range(12):
-        writer.write(np.full((48, 64, 3), 220 if number in (2, 9) else 30, np.uint8))
+        writer.write(plain_part(220 if number in (2, 9) else 30, (48, 64, 3)))
     writer.release()
-    summary = station.run(path, fake_backend(brightness))
+    summary = station.run(path, fake_backend(level))
     assert (summary.parts, summary.defect, summary.unknown) == (12, 2, 0)
     assert [row.source for row in station.rows if row.verdict == "DEFECT"] == [f"{path}#2", f"{path}#9"]
 
 
 def test_rate_is_kept(pictures: Path, station, fake_backend) -> None:
     station.camera = {"rate_hz": 40.0}
-    station.run(pictures, fake_backend(brightness))
+    station.run(pictures, fake_backend(level))
     times = [row.captured_ns / 1e9 for row in station.rows]
     offsets = [time - times[0] - sequence / 40 for sequence, time in enumerate(times)]
     # Measured at the least disturbed trigger: a busy machine is late, and the schedule catches up again.
@@ -164,8 +161,8 @@ def test_colour_pictures_of_any_size_fit_the_network(tmp_path: Path, station, fa
     folder = tmp_path / "mixed"
     folder.mkdir()
     for number, shape in enumerate([(20, 30, 3), (500, 7), (32, 32)]):
-        cv2.imwrite(str(folder / f"{number}.png"), np.full(shape, 10, np.uint8))
-    summary = station.run(folder, fake_backend(brightness))
+        cv2.imwrite(str(folder / f"{number}.png"), plain_part(10, shape))
+    summary = station.run(folder, fake_backend(level))
     assert (summary.parts, summary.ok) == (3, 3)
 
 
@@ -180,7 +177,7 @@ def test_memory_stays_flat(tmp_path: Path, station, fake_backend) -> None:
     """600 parts, all flagged, leave no picture and no heat map behind."""
     folder = tmp_path / "one"
     folder.mkdir()
-    cv2.imwrite(str(folder / "part.png"), np.full((32, 32), 200, np.uint8))
+    cv2.imwrite(str(folder / "part.png"), plain_part(200, (32, 32)))
     station.camera, station.keep = {"loop": True}, "none"
     stop, sizes = Stop(), []
 

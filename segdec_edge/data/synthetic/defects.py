@@ -133,10 +133,10 @@ def _stain(rng: np.random.Generator, size_hw: tuple[int, int], centre: Points, d
 
 
 KINDS: dict[str, Kind] = {
-    "crack": Kind(_crack, (4.0, 7.0), 42.0),
-    "scratch": Kind(_scratch, (4.5, 7.5), 45.0),
+    "crack": Kind(_crack, (4.5, 7.5), 44.0),
+    "scratch": Kind(_scratch, (5.0, 8.0), 48.0),
     "pits": Kind(_pits, (4.0, 6.5), 42.0),
-    "stain": Kind(_stain, (4.5, 7.5), 44.0),
+    "stain": Kind(_stain, (5.0, 8.0), 48.0),
 }
 
 

@@ -33,7 +33,7 @@ def _tool_mark(rng: np.random.Generator, surface: Surface, grey: Field, covered:
         x, y = _spot(rng, grey)
         distance = (surface.across - surface.across[y, x]) / (rng.uniform(1.2, 2.2) * unit)
         line = np.exp(-0.5 * distance * distance)
-        grey += _signed(rng, 35, 95) * line
+        grey += _signed(rng, 35, 90) * line
         np.maximum(covered, line, out=covered)
 
 
