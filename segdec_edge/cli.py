@@ -138,7 +138,7 @@ def train(
         "precision": precision, "device": device, "tensorboard": tensorboard,
     }  # fmt: skip
     chosen = _train_settings(settings, {key: value for key, value in named.items() if value is not None}, size, change)
-    with TerminalObserver(chosen.epochs, _out) as observer:
+    with TerminalObserver(chosen.total_epochs, _out) as observer:
         result = run_training(chosen, out, observer, resume=resume)
     _out.print(f"{result.checkpoint}: threshold {result.threshold:.6g}, {result.threshold_source}", markup=False)
     _out.print(f"Next: segdec evaluate {result.checkpoint}", markup=False)

@@ -79,7 +79,7 @@ def run_demo(out: Path, console: Console) -> None:
 
 def _train(out: Path, console: Console) -> Path:
     settings = train_settings(SETTINGS, "demo")
-    with TerminalObserver(settings.epochs, console) as observer:
+    with TerminalObserver(settings.total_epochs, console) as observer:
         return train(settings, out / "training", observer, resume=True).checkpoint
 
 

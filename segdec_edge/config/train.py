@@ -29,6 +29,9 @@ class TrainSettings(Settings):
     fold: Annotated[int, Field(ge=0)] | None = None
     items: int = 33
     splits: Path | None = None
+    # Mixed supervision: so many defective training pictures keep their mask, drawn by seed; the others contribute the
+    # decision loss alone. None: all of them.
+    masks: Annotated[int, Field(ge=0)] | None = None
     validation: Share = 0.0
     test: Share = 0.3
 
@@ -37,6 +40,9 @@ class TrainSettings(Settings):
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
     norm: Literal["feature", "batch"] = "feature"
 
+    # "separate" is the earlier scheme: `epochs` of segmentation alone, then as many of the decision part on frozen
+    # weights, twice the steps; delta weighs the decision loss there too.
+    scheme: Literal["end-to-end", "separate"] = "end-to-end"
     epochs: Annotated[int, Field(ge=1)] = 50
     rate: Positive = 0.1
     delta: Positive = 0.1
@@ -59,6 +65,10 @@ class TrainSettings(Settings):
     # "label" is the paper's text.
     target: Literal["mask", "label"] = "mask"
 
+    # Beyond the paper: mirrored pictures, and the mean of the weights after each of the last so many epochs.
+    flips: bool = False
+    average_epochs: Annotated[int, Field(ge=0)] = 0
+
     keep: Literal["last", "best"] = "last"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
@@ -73,7 +83,22 @@ class TrainSettings(Settings):
             raise ValueError(f"validation {self.validation} and test {self.test} leave nothing to train on. Lower one.")
         if self.keep == "best" and self.validation == 0:
             raise ValueError("keep = 'best' needs a validation share above 0. Set validation, or keep = 'last'.")
+        if self.average_epochs > 0 and self.keep == "best":
+            raise ValueError(
+                "average_epochs and keep = 'best' exclude each other. Set average_epochs = 0, or keep = 'last'."
+            )
+        if self.average_epochs > 0 and self.norm == "batch":
+            raise ValueError("average_epochs averages no running statistics, wanted norm = 'feature'. Set one of them.")
+        if self.average_epochs > self.total_epochs:
+            raise ValueError(
+                f"average_epochs {self.average_epochs}, wanted at most the {self.total_epochs} epochs there are."
+            )
         return self
+
+    @property
+    def total_epochs(self) -> int:
+        """How many epochs run: the separate scheme has two stages of `epochs` each."""
+        return 2 * self.epochs if self.scheme == "separate" else self.epochs
 
 
 _KOLEKTOR: Mapping[str, Any] = {

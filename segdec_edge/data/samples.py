@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from segdec_edge.errors import DataError, MaskError
 from segdec_edge.pictures import read_picture
@@ -66,6 +69,55 @@ class FileSample:
 
     def read_mask(self) -> BoolMask | None:
         return None if self.mask_path is None or not self.positive else read_mask(self.mask_path)
+
+
+@dataclass(frozen=True)
+class UnmaskedSample:
+    """A defective sample whose annotation is not to be used: only that it is defective is known."""
+
+    sample: Sample
+
+    @property
+    def name(self) -> str:
+        return self.sample.name
+
+    @property
+    def part(self) -> str:
+        return self.sample.part
+
+    @property
+    def positive(self) -> bool:
+        return True
+
+    @property
+    def has_mask(self) -> bool:
+        return False
+
+    @property
+    def path(self) -> Path | None:
+        return self.sample.path
+
+    def read(self) -> Pixels:
+        return self.sample.read()
+
+    def read_mask(self) -> BoolMask | None:
+        return None
+
+
+def with_masks(samples: Sequence[Sample], count: int | None, seed: int) -> tuple[Sample, ...]:
+    """The same samples, of which only `count` defective ones keep their mask (None: all), for mixed supervision.
+
+    Which ones depends on seed and names alone, and a smaller count keeps a subset of a larger one's.
+    Raises DataError where fewer have one.
+    """
+    if count is None:
+        return tuple(samples)
+    annotated = sorted(sample.name for sample in samples if sample.positive and sample.has_mask)
+    if count > len(annotated):
+        raise DataError(f"masks = {count}, but {len(annotated)} defective training pictures have one. Lower masks.")
+    order = np.random.default_rng([seed, 2]).permutation(annotated).tolist()
+    kept = set(order[:count])
+    return tuple(one if not one.positive or one.name in kept else UnmaskedSample(one) for one in samples)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,16 @@ from segdec_edge.errors import MaskError
 from segdec_edge.pictures import prepare
 from segdec_edge.types import BoolMask, Pixels
 
+Target = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+MIRRORS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+"""Steps through rows and columns: as it is, left to right, upside down, both."""
+
 
 @dataclass(frozen=True)
 class TargetRule:
     """How masks become targets. boxes: each region's rotated rectangle first; dilate: by a square of so many pixels of
-    the original picture; weighted: distance-transform weights, else 1 everywhere."""
+    the original picture; weighted: distance-transform weights, else 1 everywhere; flips: mirrored targets too."""
 
     size_hw: tuple[int, int]
     channels: int
@@ -27,11 +32,15 @@ class TargetRule:
     p: float
     w_pos: float
     per: Per
+    flips: bool = False
 
 
 @dataclass(frozen=True)
 class Example:
-    """pixels (H, W, C) uint8; mask and weights (H/8, W/8) float32; has_mask False: nobody drew this defect."""
+    """pixels (H, W, C) uint8; mask and weights (H/8, W/8) float32; has_mask False: nobody drew this defect.
+
+    mirrored: (mask, weights) of the picture turned as each of MIRRORS, empty where they are constant or not asked for.
+    """
 
     name: str
     pixels: Pixels
@@ -39,6 +48,7 @@ class Example:
     weights: NDArray[np.float32]
     positive: bool
     has_mask: bool
+    mirrored: tuple[Target, ...] = ()
 
 
 def make_example(sample: Sample, rule: TargetRule) -> Example:
@@ -50,16 +60,20 @@ def make_example(sample: Sample, rule: TargetRule) -> Example:
             f"{sample.name}: mask {mask.shape[0]}x{mask.shape[1]}, picture {picture.shape[0]}x{picture.shape[1]} (HxW),"
             " wanted the same size. Export the mask again at the picture's size."
         )
-    reduced, weights = _target(mask, rule)
+    targets = _targets(mask, rule)
     pixels = prepare(picture, rule.size_hw, rule.channels)
-    return Example(sample.name, pixels, reduced, weights, sample.positive, sample.has_mask)
+    mirrored = targets if len(targets) > 1 else ()
+    return Example(sample.name, pixels, *targets[0], sample.positive, sample.has_mask, mirrored)
 
 
-def _target(mask: BoolMask | None, rule: TargetRule) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _targets(mask: BoolMask | None, rule: TargetRule) -> tuple[Target, ...]:
+    """The target of the picture as it is, then, where it has a defect and flips are asked for, of all MIRRORS."""
     if mask is None or not mask.any():
         eighth = (rule.size_hw[0] // 8, rule.size_hw[1] // 8)
-        return np.zeros(eighth, np.float32), np.ones(eighth, np.float32)
+        return ((np.zeros(eighth, np.float32), np.ones(eighth, np.float32)),)
     mask = region_boxes(mask) if rule.boxes else mask
     mask = resize_mask(dilate(mask, rule.dilate), rule.size_hw)
     weights = distance_weights(mask, rule.p, rule.w_pos, rule.per) if rule.weighted else np.ones(mask.shape, np.float32)
-    return reduce_to_eighth(mask), reduce_to_eighth(weights)
+    # Mirrored before the reduction: its windows lie around every eighth pixel from the first, not symmetrically.
+    mirrors = MIRRORS if rule.flips else MIRRORS[:1]
+    return tuple((reduce_to_eighth(mask[::y, ::x]), reduce_to_eighth(weights[::y, ::x])) for y, x in mirrors)

@@ -14,7 +14,15 @@ from segdec_edge.config.train import TrainSettings
 from segdec_edge.data.targets import Example
 from segdec_edge.errors import DivergedError
 from segdec_edge.model.segdecnet import SegDecNet
-from segdec_edge.training.losses import balance, decision_loss, is_runaway, mask_target, segmentation_loss
+from segdec_edge.training.augment import flipped
+from segdec_edge.training.losses import (
+    balance,
+    decision_loss,
+    is_runaway,
+    mask_target,
+    segmentation_loss,
+    separate_balance,
+)
 from segdec_edge.training.sampling import Counts, epoch_order
 from segdec_edge.training.setup import Hardware
 
@@ -59,16 +67,27 @@ class Trainer:
             by_frequency=settings.frequency_sampling,
         )
         self._net.train()
+        self._freeze_segmentation(self._settings.scheme == "separate" and epoch >= self._settings.epochs)
         sums = np.zeros(3)
         started = time.perf_counter()
         for first in range(0, len(order), settings.batch):
             indices = order[first : first + settings.batch]
-            sums += self._step([self._examples[i] for i in indices], epoch)
+            sums += self._step([self._example(int(i), epoch) for i in indices], epoch)
             done = first + len(indices)
             step_done(done, len(order), sums[2] / done)
         self.use_counts = used
         segmentation, decision, total = (float(value) for value in sums / len(order))
         return EpochLosses(segmentation, decision, total, len(order) / (time.perf_counter() - started))
+
+    def _example(self, index: int, epoch: int) -> Example:
+        example = self._examples[index]
+        if not self._settings.flips:
+            return example
+        return flipped(example, np.random.default_rng([self._settings.seed, epoch, 1, index]))
+
+    def _freeze_segmentation(self, frozen: bool) -> None:
+        for part in (self._net.volume, self._net.seg_mask):
+            part.requires_grad_(not frozen).train(not frozen)
 
     def _step(self, examples: Sequence[Example], epoch: int) -> np.ndarray:
         """One update; returns the summed (segmentation, decision, total) loss of the pictures."""
@@ -88,11 +107,17 @@ class Trainer:
         target = batch.label if settings.target == "label" else torch.maximum(mask_target(batch.mask), batch.unmasked)
         segmentation = segmentation_loss(segmentation_logits, batch.mask, batch.weights, batch.has_mask)
         decision = decision_loss(decision_logits, target)
-        factors = balance(epoch, settings.epochs, settings.delta, balanced=settings.balanced_loss)
+        factors = self._factors(epoch)
         total = factors[0] * segmentation + factors[1] * decision
         self._refuse_runaway(total.detach(), segmentation.detach(), decision.detach(), epoch)
         self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         return torch.stack([segmentation, decision, total]).detach().cpu().double().numpy()
+
+    def _factors(self, epoch: int) -> tuple[float, float]:
+        settings = self._settings
+        if settings.scheme == "separate":
+            return separate_balance(epoch, settings.epochs, settings.delta)
+        return balance(epoch, settings.epochs, settings.delta, balanced=settings.balanced_loss)
 
     def _refuse_runaway(self, total: Tensor, segmentation: Tensor, decision: Tensor, epoch: int) -> None:
         settings = self._settings

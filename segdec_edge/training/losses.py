@@ -44,6 +44,11 @@ def balance(epoch: int, epochs: int, delta: float, *, balanced: bool = True) -> 
     return mixing, delta * (1.0 - mixing)
 
 
+def separate_balance(epoch: int, epochs: int, delta: float) -> tuple[float, float]:
+    """Factors of the two losses in the separate scheme: segmentation alone for `epochs`, then the decision alone."""
+    return (1.0, 0.0) if epoch < epochs else (0.0, delta)
+
+
 def total_loss(
     decision_logits: Tensor,
     segmentation_logits: Tensor,

@@ -2,6 +2,7 @@
 
 RUN/checkpoint.pt  the last whole epoch, with everything that resuming needs
 RUN/best.pt        with keep = "best": the epoch of the highest average precision on validation
+RUN/averaged.pt    with average_epochs: the mean of the last epochs' weights
 RUN/split.json     which pictures are in training, validation and test
 RUN/log.jsonl      one line an epoch
 RUN/tensorboard/   the same for TensorBoard
@@ -21,7 +22,7 @@ import torch
 
 from segdec_edge import __version__
 from segdec_edge.config.train import TrainSettings
-from segdec_edge.data.samples import Sample
+from segdec_edge.data.samples import Sample, with_masks
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.data.splits import Split, choose_split
 from segdec_edge.data.targets import Example, TargetRule, make_example
@@ -33,10 +34,11 @@ from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.model.backend import TorchBackend, spec_of
 from segdec_edge.model.checkpoint import Checkpoint, load_checkpoint, require_network, save_checkpoint
 from segdec_edge.model.segdecnet import SegDecNet, check_size
+from segdec_edge.training.average import TailAverage
 from segdec_edge.training.loop import EpochLosses, Trainer
 from segdec_edge.training.setup import Hardware, choose_hardware, make_deterministic
 
-CHECKPOINT, BEST, SPLIT, LOG = "checkpoint.pt", "best.pt", "split.json", "log.jsonl"
+CHECKPOINT, BEST, AVERAGED, SPLIT, LOG = "checkpoint.pt", "best.pt", "averaged.pt", "split.json", "log.jsonl"
 _FREE_TO_CHANGE = {"device", "tensorboard"}
 
 
@@ -66,7 +68,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class TrainResult:
-    """checkpoint: the file to use (the last epoch's, or the best one's); history of all epochs."""
+    """checkpoint: the file to use (the last epoch's, the best one's or their mean); history of all epochs."""
 
     checkpoint: Path
     threshold: float
@@ -98,7 +100,7 @@ def train(settings: TrainSettings, output: Path, observer: Observer, *, resume: 
     _refuse_one_kind(dataset.named(split.train), settings.data)
     write_atomic(output / SPLIT, json.dumps(split.to_json(), indent=1))
     rule = target_rule(settings)
-    train_examples = _prepare(dataset.named(split.train), rule, observer)
+    train_examples = _prepare(with_masks(dataset.named(split.train), settings.masks, settings.seed), rule, observer)
     validation_examples = _prepare(dataset.named(split.validation), rule, observer)
     hardware = choose_hardware(settings)
     run = _Run(settings, output, observer, hardware, train_examples, validation_examples, split)
@@ -115,6 +117,7 @@ def target_rule(settings: TrainSettings) -> TargetRule:
         p=settings.p,
         w_pos=settings.w_pos,
         per=settings.distance_per,
+        flips=settings.flips,
     )
 
 
@@ -132,6 +135,7 @@ class _Run:
         self.settings, self.output, self.observer = settings, output, observer
         self.hardware, self.examples, self.validation, self.split = hardware, examples, validation, split
         self.history: list[EpochRecord] = []
+        self.average = TailAverage()
 
     def go(self, earlier: Checkpoint | None) -> TrainResult:
         settings = self.settings
@@ -145,7 +149,7 @@ class _Run:
             self._restore(earlier.progress)
         writer = _tensorboard(self.output, len(self.history)) if settings.tensorboard else None
         self.observer.note(self._opening())
-        for epoch in range(len(self.history), settings.epochs):
+        for epoch in range(len(self.history), settings.total_epochs):
             losses = self.trainer.run_epoch(epoch, lambda *step, epoch=epoch: self.observer.step(epoch + 1, *step))
             self._finish_epoch(epoch, losses)
             if writer is not None:
@@ -166,21 +170,24 @@ class _Run:
     def _restore(self, progress: Mapping[str, Any]) -> None:
         self.trainer.use_counts = np.asarray(progress["use_counts"].numpy(), np.int64)
         self.history = list(_history(progress))
+        self.average = TailAverage(progress.get("average"), int(progress.get("averaged", 0)))
         if progress["scaler"]:
             self.trainer.scaler.load_state_dict(progress["scaler"])
-        self.observer.note(f"resuming after epoch {len(self.history)} of {self.settings.epochs}")
+        self.observer.note(f"resuming after epoch {len(self.history)} of {self.settings.total_epochs}")
 
     def _finish_epoch(self, epoch: int, losses: EpochLosses) -> None:
         ap = self._validation_ap()
         best = max((record.validation_ap or 0.0 for record in self.history), default=-1.0)
         self.history.append(EpochRecord(epoch + 1, **asdict(losses), validation_ap=ap))
+        if epoch >= self.settings.total_epochs - self.settings.average_epochs:
+            self.average.add(self.net)
         checkpoint = self._checkpoint()
         if self.settings.keep == "best" and ap is not None and ap > best:
             save_checkpoint(self.output / BEST, checkpoint)
         save_checkpoint(self.output / CHECKPOINT, checkpoint)
         lines = "".join(json.dumps(asdict(record)) + "\n" for record in self.history)
         write_atomic(self.output / LOG, lines)
-        self.observer.epoch(self.history[-1], self.settings.epochs)
+        self.observer.epoch(self.history[-1], self.settings.total_epochs)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(
@@ -192,6 +199,8 @@ class _Run:
                 "use_counts": torch.from_numpy(self.trainer.use_counts.copy()),
                 "history": [asdict(record) for record in self.history],
                 "scaler": self.trainer.scaler.state_dict(),
+                "average": self.average.mean,
+                "averaged": self.average.count,
             },
         )
 
@@ -223,8 +232,18 @@ class _Run:
         return [example.positive for example in examples], scores
 
     def _finish(self) -> TrainResult:
-        """Pick the threshold on validation pictures, or on training ones where those are of one kind."""
-        path = self.output / (BEST if self.settings.keep == "best" else CHECKPOINT)
+        """Give what is kept its threshold; the averaged network beside the last epoch's, so that both can be judged."""
+        if self.settings.average_epochs:
+            self._calibrate(self.output / CHECKPOINT)
+            last = load_checkpoint(self.output / CHECKPOINT)
+            self.average.load_into(last.net)
+            save_checkpoint(self.output / AVERAGED, replace(last, threshold=None, threshold_source="", progress={}))
+        path = _kept(self.output, self.settings)
+        threshold, words = self._calibrate(path)
+        return TrainResult(path, threshold, words, tuple(self.history))
+
+    def _calibrate(self, path: Path) -> tuple[float, str]:
+        """Pick the threshold on validation pictures, or on training ones where those are of one kind; store it."""
         checkpoint = load_checkpoint(path)
         net = checkpoint.net.to(self.hardware.device, memory_format=self.hardware.memory_format)  # type: ignore[call-overload]
         both_kinds = len({example.positive for example in self.validation}) == 2
@@ -235,7 +254,13 @@ class _Run:
         threshold = best_f_threshold(labels, scores)
         words = f"best F-measure on the {len(labels)} {source} pictures"
         save_checkpoint(path, replace(checkpoint, threshold=threshold, threshold_source=words))
-        return TrainResult(path, threshold, words, tuple(self.history))
+        return threshold, words
+
+
+def _kept(output: Path, settings: TrainSettings) -> Path:
+    if settings.average_epochs:
+        return output / AVERAGED
+    return output / (BEST if settings.keep == "best" else CHECKPOINT)
 
 
 def _earlier(path: Path, settings: TrainSettings, *, resume: bool) -> Checkpoint | None:
@@ -248,7 +273,8 @@ def _earlier(path: Path, settings: TrainSettings, *, resume: bool) -> Checkpoint
     if not checkpoint.progress:
         raise ConfigError(f"{path}: holds weights only, wanted a checkpoint of a training run. Choose another folder.")
     require_network(checkpoint, path, in_channels=settings.channels, width=settings.width, norm=settings.norm)
-    asked, stored = settings.model_dump(mode="json"), checkpoint.facts["settings"]
+    asked = settings.model_dump(mode="json")
+    stored = {name: one.default for name, one in TrainSettings.model_fields.items()} | checkpoint.facts["settings"]
     changed = [key for key in asked if key not in _FREE_TO_CHANGE and asked[key] != stored.get(key)]
     if changed:
         what = ", ".join(f"{key} = {stored.get(key)} (now {asked[key]})" for key in changed)
@@ -258,8 +284,8 @@ def _earlier(path: Path, settings: TrainSettings, *, resume: bool) -> Checkpoint
 
 def _finished(output: Path, settings: TrainSettings, earlier: Checkpoint) -> TrainResult | None:
     """The result of a training whose last epoch and threshold are there, else None."""
-    path = output / (BEST if settings.keep == "best" else CHECKPOINT)
-    if earlier.epoch < settings.epochs or not path.exists():
+    path = _kept(output, settings)
+    if earlier.epoch < settings.total_epochs or not path.exists():
         return None
     kept = load_checkpoint(path)
     if kept.threshold is None:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from segdec_edge.config.train import TrainSettings, train_settings
 from segdec_edge.errors import (
     CheckpointError,
     ConfigError,
@@ -27,44 +26,10 @@ from segdec_edge.errors import (
     TrainingError,
 )
 from segdec_edge.model.checkpoint import load_checkpoint, save_checkpoint
-from segdec_edge.training.run import CHECKPOINT, EpochRecord, TrainResult, train
-from tests.training.made_parts import write_parts
+from segdec_edge.training.run import CHECKPOINT, TrainResult, train
+from tests.training.made_parts import Quiet, equal, settings, weights, write_parts
 
 CHILD = Path(__file__).with_name("training_child.py")
-
-
-class Quiet:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.records: list[EpochRecord] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def preparing(self, done: int, total: int) -> None: ...
-
-    def step(self, epoch: int, done: int, total: int, loss: float) -> None: ...
-
-    def epoch(self, record: EpochRecord, epochs: int) -> None:
-        self.records.append(record)
-
-
-def settings(parts: Path, **changes: Any) -> TrainSettings:
-    values = {
-        "data": f"folder:{parts}", "size_hw": [64, 128], "width": 0.25, "epochs": 3, "precision": "fp32",
-        "device": "cpu", "tensorboard": False, "validation": 0.2, "test": 0.2,
-    }  # fmt: skip
-    return train_settings({**values, **changes})
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return dict(load_checkpoint(path).net.state_dict())
-
-
-def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +122,10 @@ def test_a_finished_training_resumes_to_the_same_result(trained: tuple[TrainResu
         {"batch": 4, "batch_mode": "mean"},
         {"batch": 4, "batch_mode": "summed"},
         {"norm": "batch"},
+        {"scheme": "separate"},
+        {"flips": True},
+        {"masks": 1},
+        {"average_epochs": 2},
         {"precision": "bf16"},
         {"channels": 3},
         {"channels_last": False},
