@@ -1,0 +1,193 @@
+"""Runs the trainings of a table, each in a folder of its own, and leaves a result beside each. Knows no table.
+
+OUT/ROW/VARIANTS/foldF-seedS/  a training run, and for each variant
+    report-VARIANT/            its report page on the test pictures
+    result-VARIANT.json        settings, versions, seconds, figures; written last: what has one is done
+    output.log                 what a run in a process of its own said
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segdec_edge.config.train import train_settings
+from segdec_edge.data.spec import open_dataset
+from segdec_edge.errors import ConfigError, TrainingError
+from segdec_edge.evaluation.run import evaluate_artefact
+from segdec_edge.files import make_folder, write_atomic
+from segdec_edge.model.artefact import open_artefact
+from segdec_edge.reproduce.plan import Job
+from segdec_edge.training.run import Observer, train
+
+JOB = "job.json"
+Said = Callable[[str], None]
+
+
+def is_done(folder: Path, job: Job) -> bool:
+    """Whether every variant of a job has its result, of these very settings. Raises ConfigError on other settings."""
+    for variant, _ in job.variants:
+        path = result_path(folder, variant)
+        if not path.exists():
+            return False
+        stored, asked = json.loads(path.read_text(encoding="utf-8"))["settings"], _comparable(job)
+        changed = sorted(key for key in asked if key in stored and stored[key] != asked[key])
+        if changed:
+            what = ", ".join(f"{key} = {stored[key]} (now {asked[key]})" for key in changed)
+            raise ConfigError(f"{path}: was measured with {what}. Use those settings, or choose another folder.")
+    return True
+
+
+def result_path(folder: Path, variant: str) -> Path:
+    return folder / f"result-{variant}.json"
+
+
+def run_job(job: Job, folder: Path, observer: Observer) -> None:
+    """Train (or go on where an interruption left it), evaluate each variant on the test pictures, write the results.
+
+    Raises as train and evaluate_artefact.
+    """
+    started = time.perf_counter()
+    trained = train(job.settings, folder, observer, resume=True)
+    seconds = time.perf_counter() - started
+    dataset = open_dataset(job.settings.data)
+    for variant, file in job.variants:
+        artefact = open_artefact(trained.checkpoint.with_name(file))
+        try:
+            run = evaluate_artefact(
+                artefact.backend,
+                artefact.facts,
+                artefact.threshold_source,
+                dataset,
+                "test",
+                folder / f"report-{variant}",
+            )
+        finally:
+            artefact.backend.close()
+        result = {
+            "row": job.row,
+            "variant": variant,
+            "fold": job.fold,
+            "seed": job.seed,
+            "settings": _comparable(job),
+            "versions": artefact.facts["versions"],
+            "device": artefact.facts["device"],
+            "precision": artefact.facts["precision"],
+            "positives": artefact.facts["positives"],
+            "negatives": artefact.facts["negatives"],
+            "epochs": len(trained.history),
+            # Of this call: after an interruption only the part that was left.
+            "training_seconds_of_last_call": round(seconds, 1),
+            "peak_gpu_bytes": _peak_gpu_bytes(),
+            "test_pictures_also_trained_on": len(run.trained_on),
+            "evaluation": run.evaluation.to_json(),
+        }
+        write_atomic(result_path(folder, variant), json.dumps(result, indent=1))
+
+
+def run_all(
+    jobs: Sequence[Job], output: Path, observer_for: Callable[[Job], Any], said: Said, side_by_side: int
+) -> None:
+    """Run what is not done yet; side_by_side 1: here, one after the other; more: so many processes at a time; 0: on a
+    GPU as many as fit by the memory that the first one took, elsewhere 1.
+
+    Raises TrainingError naming the first run that failed, once those already begun have ended.
+    """
+    waiting = [(job, make_folder(output / job.folder)) for job in jobs]
+    waiting = [(job, folder) for job, folder in waiting if not is_done(folder, job)]
+    said(f"{len(jobs)} trainings, {len(jobs) - len(waiting)} of them done already")
+    while waiting and side_by_side <= 1:
+        job, folder = waiting.pop(0)
+        said(f"{job.folder} ({len(waiting)} more to go)")
+        with observer_for(job) as observer:
+            run_job(job, folder, observer)
+        if side_by_side == 0:
+            side_by_side = how_many_fit(*_gpu_memory(), len(waiting))
+    _run_processes(waiting, side_by_side, said)
+
+
+def how_many_fit(free_bytes: int, peak_bytes: int, waiting: int) -> int:
+    """Trainings that fit into a GPU's free memory at once with a tenth to spare; 1 where no GPU was used."""
+    if peak_bytes <= 0:
+        return 1
+    return max(1, min(waiting, int(0.9 * free_bytes) // peak_bytes))
+
+
+def _run_processes(waiting: Sequence[tuple[Job, Path]], at_once: int, said: Said) -> None:
+    running: list[tuple[Job, Path, subprocess.Popen[bytes]]] = []
+    left, failed = list(waiting), list[str]()
+    try:
+        while left or running:
+            while left and not failed and len(running) < at_once:
+                job, folder = left.pop(0)
+                running.append((job, folder, _start(job, folder)))
+                said(f"{job.folder}: started, see {folder / 'output.log'}")
+            ended = [one for one in running if one[2].poll() is not None]
+            running = [one for one in running if one not in ended]
+            for job, folder, process in ended:
+                said(f"{job.folder}: {'done' if process.returncode == 0 else f'failed, {_last_line(folder)}'}")
+                failed += [job.folder] if process.returncode else []
+            if failed and not running:
+                break
+            time.sleep(0.2)
+    finally:
+        for _, _, process in running:
+            process.terminate()
+            process.wait()
+    if failed:
+        first = next(job.folder for job, _ in waiting if job.folder in failed)
+        raise TrainingError(f"{len(failed)} trainings failed, first {first}: see its output.log, then start again.")
+
+
+def _start(job: Job, folder: Path) -> subprocess.Popen[bytes]:
+    write_atomic(folder / JOB, json.dumps(job_to_json(job), indent=1))
+    with (folder / "output.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "segdec_edge.reproduce.worker", str(folder)], stdout=log, stderr=subprocess.STDOUT
+        )
+
+
+def _last_line(folder: Path) -> str:
+    lines = (folder / "output.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "without a word"
+
+
+def job_to_json(job: Job) -> dict[str, Any]:
+    return {
+        "row": job.row, "variants": job.variants, "fold": job.fold, "seed": job.seed,
+        "settings": job.settings.model_dump(mode="json"),
+    }  # fmt: skip
+
+
+def job_from_json(values: Mapping[str, Any]) -> Job:
+    settings = train_settings(values["settings"], JOB)
+    variants = tuple((str(name), str(file)) for name, file in values["variants"])
+    return Job(values["row"], variants, values["fold"], values["seed"], settings)
+
+
+def _comparable(job: Job) -> dict[str, Any]:
+    """The settings that shape a result; device and the like do not."""
+    free = {"device", "tensorboard", "average_epochs"}
+    return {key: value for key, value in job.settings.model_dump(mode="json").items() if key not in free}
+
+
+def _peak_gpu_bytes() -> int:
+    import torch
+
+    return int(torch.cuda.max_memory_reserved()) if torch.cuda.is_available() else 0
+
+
+def _gpu_memory() -> tuple[int, int]:
+    """Free bytes on the GPU, with what this process holds given back, and the most that a training took."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0, 0
+    peak = _peak_gpu_bytes()
+    torch.cuda.empty_cache()
+    return int(torch.cuda.mem_get_info()[0]), peak

@@ -1,0 +1,91 @@
+"""Which trainings a table needs: rows × variants × folds × seeds. Knows no figure of the paper and runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from segdec_edge.config.train import TrainSettings, train_settings
+from segdec_edge.errors import ConfigError
+from segdec_edge.reproduce.paper import Table
+
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "ours": {},
+    "authors": {"distance_per": "image"},
+    "text": {"target": "label"},
+    "averaged": {"average_epochs": 10},
+    "mirrored": {"flips": True},
+    "improved": {"flips": True, "average_epochs": 10},
+}
+"""ours: our defaults (the paper's text but for the soft target). authors: as the release behind the published numbers.
+text: the paper's text to the letter. The others go beyond the paper."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training and what is evaluated of it. variants: the names under which its result counts, with the file."""
+
+    row: str
+    variants: tuple[tuple[str, str], ...]
+    fold: int | None
+    seed: int
+    settings: TrainSettings
+
+    @property
+    def folder(self) -> str:
+        fold = "split" if self.fold is None else f"fold{self.fold}"
+        return f"{self.row}/{'+'.join(name for name, _ in self.variants)}/{fold}-seed{self.seed}"
+
+
+def plan(
+    table: Table,
+    data: str,
+    *,
+    rows: Sequence[str] | None = None,
+    variants: Sequence[str] = ("ours",),
+    folds: Sequence[int | None] | None = None,
+    seeds: Sequence[int] = (1337,),
+    changes: Mapping[str, Any] | None = None,
+) -> tuple[Job, ...]:
+    """The trainings of a table, first row and fold first. rows and folds: None for all; changes: settings for all.
+
+    Variants that differ in average_epochs alone share one training: averaging leaves the last epoch's weights as they
+    are. Raises ConfigError on a name that is not there, or settings that do not fit.
+    """
+    _refuse_unknown("row", rows or (), [row.key for row in table.rows])
+    _refuse_unknown("variant", variants, list(VARIANTS))
+    _refuse_unknown("fold", folds or (), list(table.folds))
+    jobs = []
+    for row in table.rows:
+        if rows is not None and row.key not in rows:
+            continue
+        for seed in seeds:
+            for fold in table.folds if folds is None else folds:
+                values = {"preset": table.preset, "data": data, "fold": fold, "seed": seed, **row.values}
+                jobs.extend(_jobs(row.key, values, variants, changes or {}))
+    return tuple(jobs)
+
+
+def _jobs(row: str, values: Mapping[str, Any], variants: Sequence[str], changes: Mapping[str, Any]) -> list[Job]:
+    shared: dict[str, list[tuple[str, TrainSettings]]] = {}
+    for name in variants:
+        settings = train_settings({**values, **VARIANTS[name], **changes}, f"variant {name}")
+        key = settings.model_copy(update={"average_epochs": 0}).model_dump_json()
+        shared.setdefault(key, []).append((name, settings))
+    jobs = []
+    for members in shared.values():
+        longest = max((settings for _, settings in members), key=lambda one: one.average_epochs)
+        files = tuple((name, "averaged.pt" if one.average_epochs else _last(one)) for name, one in members)
+        jobs.append(Job(row, files, longest.fold, longest.seed, longest))
+    return jobs
+
+
+def _last(settings: TrainSettings) -> str:
+    return "best.pt" if settings.keep == "best" else "checkpoint.pt"
+
+
+def _refuse_unknown(what: str, asked: Sequence[Any], known: Sequence[Any]) -> None:
+    for one in asked:
+        if one not in known:
+            raise ConfigError(f"{what} {one!r} is not there, wanted {', '.join(str(name) for name in known)}.")

@@ -1,0 +1,64 @@
+"""A table of the paper from a data spec to results.json and table.md. Knows no row and no figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from segdec_edge.files import make_folder, write_atomic
+from segdec_edge.reproduce.execute import run_all
+from segdec_edge.reproduce.paper import open_table
+from segdec_edge.reproduce.plan import plan
+from segdec_edge.reproduce.summary import read_results, summarise, to_json, to_markdown
+from segdec_edge.training.progress import TerminalObserver
+
+RESULTS, TABLE = "results.json", "table.md"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asked for; rows and folds None: all of them; changes: settings for every training."""
+
+    table: str
+    data: str
+    output: Path
+    rows: tuple[str, ...] | None
+    variants: tuple[str, ...]
+    folds: tuple[int, ...] | None
+    seeds: tuple[int, ...]
+    changes: Mapping[str, Any]
+
+
+def reproduce_table(asked: Asked, console: Console, side_by_side: int | None) -> str:
+    """Run what is missing of a table and tell the whole of it, as Markdown; side_by_side None: run nothing.
+
+    results.json and table.md are written anew in the end. Raises ConfigError, and as training and evaluation.
+    """
+    table = open_table(asked.table, asked.data.partition(":")[0])
+    jobs = plan(
+        table,
+        asked.data,
+        rows=asked.rows,
+        variants=asked.variants,
+        folds=asked.folds,
+        seeds=asked.seeds,
+        changes=asked.changes,
+    )
+    make_folder(asked.output)
+    if side_by_side is not None:
+
+        def say(text: str) -> None:
+            console.print(text, markup=False)
+
+        run_all(jobs, asked.output, lambda job: TerminalObserver(job.settings.total_epochs, console), say, side_by_side)
+    cells = summarise(table, jobs, asked.output)
+    record = to_json(table, cells, read_results(jobs, asked.output), asked.data)
+    write_atomic(asked.output / RESULTS, json.dumps(record, indent=1) + "\n")
+    markdown = to_markdown(table, cells)
+    write_atomic(asked.output / TABLE, markdown)
+    return markdown

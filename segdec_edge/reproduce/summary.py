@@ -1,0 +1,160 @@
+"""Results of a table's trainings side by side with the paper: JSON and Markdown. Trains nothing.
+
+As the paper: average precision is the mean over folds, false positives and negatives are summed over them; then mean
+and spread over seeds. A seed that lacks a fold is left out and named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from segdec_edge.errors import DataError
+from segdec_edge.evaluation.metrics import Confusion
+from segdec_edge.reproduce.execute import result_path
+from segdec_edge.reproduce.paper import Reported, Table
+from segdec_edge.reproduce.plan import Job
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row under one variant.
+
+    average_precision in per cent: mean over seeds of the mean over folds, spread: its standard deviation over seeds
+    (None with one). best_f, given: (false positives, false negatives) summed over folds, mean over seeds, at the best
+    threshold of the evaluated set and at the one from training or validation pictures. incomplete: seeds left out.
+    """
+
+    row: str
+    variant: str
+    folds: int
+    seeds: tuple[int, ...]
+    average_precision: float | None
+    spread: float | None
+    best_f: tuple[float, float] | None
+    given: tuple[float, float] | None
+    incomplete: tuple[int, ...]
+
+
+def summarise(table: Table, jobs: Sequence[Job], output: Path) -> tuple[Cell, ...]:
+    """One cell for each row and variant that was asked for, from whatever results are there."""
+    cells = []
+    for row in table.rows:
+        mine = [job for job in jobs if job.row == row.key]
+        for variant in dict.fromkeys(name for job in mine for name, _ in job.variants):
+            cells.append(_cell(row.key, variant, [job for job in mine if variant in dict(job.variants)], output))
+    return tuple(cells)
+
+
+def read_results(jobs: Iterable[Job], output: Path) -> list[Result]:
+    """Every result that is there. Raises DataError on a file that is no result."""
+    paths = [result_path(output / job.folder, variant) for job in jobs for variant, _ in job.variants]
+    return [_read(path) for path in paths if path.exists()]
+
+
+def to_json(table: Table, cells: Sequence[Cell], results: Sequence[Result], data: str) -> dict[str, Any]:
+    """data: the spec; of its path only the last folder is kept, where the pictures lay is nobody's business."""
+    kind, _, rest = data.partition(":")
+    path, comma, options = rest.partition(",")
+    named = f"{kind}:{Path(path).name}{comma}{options}"
+    return {
+        "table": table.key,
+        "title": table.title,
+        "data": named,
+        "paper": {row.key: asdict(row.paper) for row in table.rows if row.paper},
+        "cells": [asdict(cell) for cell in cells],
+        "results": [{**one, "settings": {**one["settings"], "data": named, "splits": None}} for one in results],
+    }
+
+
+def to_markdown(table: Table, cells: Sequence[Cell]) -> str:
+    """A table for people: the paper's figure, then each variant's; an incomplete cell says what is missing."""
+    variants = list(dict.fromkeys(cell.variant for cell in cells))
+    head = ["", "paper AP", "paper FP+FN"]
+    for variant in variants:
+        head += [f"{variant} AP", "FP+FN, best F", "FP+FN, training's threshold"]
+    lines = [f"Table {table.key}: {table.title}", "", _line(head), _line(["---"] * len(head))]
+    for row in table.rows:
+        mine = {cell.variant: cell for cell in cells if cell.row == row.key}
+        if mine:
+            columns = [text for variant in variants for text in _columns(mine.get(variant), len(table.folds))]
+            lines.append(_line([row.title, *_paper(row.paper), *columns]))
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: str, variant: str, jobs: Sequence[Job], output: Path) -> Cell:
+    folds = {job.fold for job in jobs}
+    whole, incomplete = {}, []
+    for seed in dict.fromkeys(job.seed for job in jobs):
+        paths = [result_path(output / job.folder, variant) for job in jobs if job.seed == seed]
+        results = [_read(path) for path in paths if path.exists()]
+        if len(results) == len(folds):
+            whole[seed] = results
+        else:
+            incomplete.append(seed)
+    aps = [100 * fmean(one["evaluation"]["average_precision"] for one in results) for results in whole.values()]
+    return Cell(
+        row=row,
+        variant=variant,
+        folds=len(folds),
+        seeds=tuple(whole),
+        average_precision=fmean(aps) if aps else None,
+        spread=stdev(aps) if len(aps) > 1 else None,
+        best_f=_errors(whole.values(), "best_f"),
+        given=_errors(whole.values(), "given"),
+        incomplete=tuple(incomplete),
+    )
+
+
+def _errors(seeds: Iterable[Sequence[Result]], point: str) -> tuple[float, float] | None:
+    counts = [
+        sum((Confusion(**_counts(one["evaluation"][point]["confusion"])) for one in results), Confusion(0, 0, 0, 0))
+        for results in seeds
+    ]
+    return (fmean(one.fp for one in counts), fmean(one.fn for one in counts)) if counts else None
+
+
+def _counts(values: Mapping[str, int]) -> dict[str, int]:
+    return {key: values[key] for key in ("tp", "fp", "fn", "tn")}
+
+
+def _read(path: Path) -> Result:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["evaluation"]["average_precision"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a result ({error}). Delete it and start again: that run is repeated.") from error
+    return dict(values)
+
+
+def _columns(cell: Cell | None, folds: int) -> tuple[str, str, str]:
+    if cell is None or cell.average_precision is None:
+        return ("", "", "")
+    spread = f" ± {cell.spread:.2f}" if cell.spread is not None else ""
+    notes = [f"{len(cell.seeds)} seeds"] if len(cell.seeds) > 1 else []
+    if cell.folds < folds:
+        notes.append(f"{cell.folds} of {folds} folds")
+    if cell.incomplete:
+        notes.append(f"without seed {', '.join(map(str, cell.incomplete))}: not finished")
+    note = f" ({'; '.join(notes)})" if notes else ""
+    return (f"{cell.average_precision:.2f}{spread}{note}", _sum(cell.best_f), _sum(cell.given))
+
+
+def _sum(errors: tuple[float, float] | None) -> str:
+    return "" if errors is None else f"{errors[0]:g}+{errors[1]:g}"
+
+
+def _paper(reported: Reported | None) -> tuple[str, str]:
+    if reported is None or reported.average_precision is None:
+        return ("", "")
+    return (f"{reported.average_precision:g}", reported.errors)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

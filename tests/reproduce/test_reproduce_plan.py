@@ -1,0 +1,107 @@
+"""The paper's tables as settings: what each row switches, which runs it needs."""
+
+from __future__ import annotations
+
+import pytest
+
+from segdec_edge.errors import ConfigError
+from segdec_edge.reproduce.paper import SWITCHES, open_table
+from segdec_edge.reproduce.plan import VARIANTS, plan
+
+DATA = "kolektor:KolektorSDD"
+
+
+def switches_on(job) -> list[str]:
+    return [name for name in SWITCHES if getattr(job.settings, name)]
+
+
+def test_table_v_switches_the_components_on_one_by_one() -> None:
+    table = open_table("V", "kolektor")
+    jobs = plan(table, DATA, folds=[0])
+    assert [switches_on(job) for job in jobs] == [list(SWITCHES[:count]) for count in range(5)]
+    assert {(job.settings.rate, job.settings.epochs, job.settings.boxes) for job in jobs} == {(0.5, 35, True)}
+    assert [row.paper.average_precision for row in table.rows if row.paper] == [99.77, 99.88, 99.90, 99.88, 100.0]
+
+
+def test_table_iii_switches_one_component_off() -> None:
+    jobs = plan(open_table("III", "severstal"), "severstal:x")
+    assert [set(SWITCHES) - set(switches_on(job)) for job in jobs] == [*({name} for name in SWITCHES), set()]
+    assert {job.settings.batch for job in jobs} == {10}
+
+
+def test_table_ii_keeps_the_number_of_steps_and_has_both_schemes() -> None:
+    jobs = plan(open_table("II", "kolektor"), DATA, folds=[2])
+    assert {job.settings.items: job.settings.epochs for job in jobs} == {33: 35, 25: 40, 20: 50, 15: 70, 10: 90, 5: 150}
+    separate = [job.settings for job in jobs if job.settings.scheme == "separate"]
+    assert len(separate) == 6 == len(jobs) - 6
+    assert not any(one.distance_weights or one.frequency_sampling for one in separate)
+    assert all(one.boxes and one.total_epochs == 2 * one.epochs for one in separate)
+
+
+def test_table_iv_trains_longer_on_fewer() -> None:
+    jobs = plan(open_table("IV", "severstal"), "severstal:x")
+    assert [(job.settings.items, job.settings.epochs) for job in jobs] == [(3000, 40), (1500, 50), (750, 70), (300, 90)]
+
+
+def test_a_table_without_figures_for_a_data_set_has_none() -> None:
+    assert [row.paper for row in open_table("V", "magnetic").rows] == [None] * 5
+    assert open_table("V", "magnetic").folds == (None,)
+    assert open_table("I", "dagm").preset == "dagm"
+
+
+def test_rows_folds_seeds_and_changes_choose_what_is_run() -> None:
+    table = open_table("II", "kolektor")
+    jobs = plan(
+        table, DATA, rows=["separate-5", "end-to-end-33"], seeds=[1, 2], changes={"size_hw": [704, 256], "epochs": 3}
+    )
+    assert len(jobs) == 2 * 2 * 3
+    assert [job.row for job in jobs[:6]] == ["end-to-end-33"] * 6
+    assert {(job.seed, job.fold) for job in jobs} == {(seed, fold) for seed in (1, 2) for fold in (0, 1, 2)}
+    assert {(job.settings.size_hw, job.settings.epochs) for job in jobs} == {((704, 256), 3)}
+    assert len({job.folder for job in jobs}) == len(jobs)
+
+
+def test_variants_that_differ_in_averaging_alone_share_a_training() -> None:
+    jobs = plan(
+        open_table("II", "kolektor"), DATA, rows=["end-to-end-33"], folds=[0],
+        variants=["ours", "averaged", "mirrored", "improved", "authors"],
+    )  # fmt: skip
+    assert [job.variants for job in jobs] == [
+        (("ours", "checkpoint.pt"), ("averaged", "averaged.pt")),
+        (("mirrored", "checkpoint.pt"), ("improved", "averaged.pt")),
+        (("authors", "checkpoint.pt"),),
+    ]
+    assert [job.settings.average_epochs for job in jobs] == [10, 10, 0]
+    assert [job.settings.flips for job in jobs] == [False, True, False]
+    assert jobs[2].settings.distance_per == "image"
+
+
+def test_every_variant_makes_settings() -> None:
+    for name in VARIANTS:
+        assert plan(open_table("III", "kolektor"), DATA, variants=[name])
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "told"),
+    [
+        ("VI", "kolektor", "'VI', wanted I, II, III, IV, V"),
+        ("II", "dagm", "table II is about kolektor, got data of kind 'dagm'"),
+    ],
+)
+def test_a_table_that_is_not_there_is_refused(key: str, kind: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        open_table(key, kind)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rows": ["end-to-end-34"]}, "row 'end-to-end-34' is not there, wanted end-to-end-33"),
+        ({"variants": ["best"]}, "variant 'best' is not there, wanted ours"),
+        ({"folds": [3]}, "fold 3 is not there, wanted 0, 1, 2"),
+        ({"changes": {"speed": 1}}, "speed"),
+    ],
+)
+def test_a_name_that_is_not_there_is_refused(changes: dict, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        plan(open_table("II", "kolektor"), DATA, **changes)
