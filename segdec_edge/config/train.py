@@ -27,7 +27,9 @@ class TrainSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 1337
 
     fold: Annotated[int, Field(ge=0)] | None = None
-    items: int = 33
+    # Size of a published training set: KolektorSDD's item folders (33, 25, …, 5), else so many defective pictures
+    # (Severstal's 3000, …, 300). None: all of it.
+    items: Annotated[int, Field(ge=1)] | None = None
     splits: Path | None = None
     # Mixed supervision: so many defective training pictures keep their mask, drawn by seed; the others contribute the
     # decision loss alone. None: all of them.
@@ -133,6 +135,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 KOLEKTOR_EPOCHS = {33: 35, 25: 40, 20: 50, 15: 70, 10: 90, 5: 150}
 """KolektorSDD epochs by number of item folders, so that the number of steps stays about the same (ICPR paper, IV-D)."""
 
+SEVERSTAL_EPOCHS = {3000: 40, 1500: 50, 750: 70, 300: 90}
+"""Severstal epochs by number of defective training pictures (ICPR paper, IV-E)."""
+
+_EPOCHS_BY_ITEMS = {"kolektor": KOLEKTOR_EPOCHS, "severstal": SEVERSTAL_EPOCHS}
+
 
 def train_settings(values: Mapping[str, Any], source: str = "settings") -> TrainSettings:
     """Lay values over their preset and check them. Raises ConfigError with one line per mistake."""
@@ -141,6 +148,7 @@ def train_settings(values: Mapping[str, Any], source: str = "settings") -> Train
     if preset is None:
         raise ConfigError(f"{source}: preset {name!r}, wanted {', '.join(PRESETS)}.")
     merged = {**preset, **values}
-    if name == "kolektor" and "epochs" not in values and merged.get("items") in KOLEKTOR_EPOCHS:
-        merged["epochs"] = KOLEKTOR_EPOCHS[merged["items"]]
+    by_items = _EPOCHS_BY_ITEMS.get(str(name), {})
+    if "epochs" not in values and merged.get("items") in by_items:
+        merged["epochs"] = by_items[merged["items"]]
     return check(TrainSettings, merged, source)

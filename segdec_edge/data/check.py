@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segdec_edge.data.dagm import LABELS_LIST
 from segdec_edge.data.folder import DEFECT, GOOD, IMAGES, MASKS, visible_files
 from segdec_edge.data.samples import Dataset, Sample, read_mask
 from segdec_edge.errors import MaskError, PictureError
@@ -26,7 +27,7 @@ from segdec_edge.types import BoolMask
 ASPECT_LIMIT = 1.10
 """Largest aspect ratio over smallest. KolektorSDD's cut-outs, 1235 to 1285 high at one width, have 1.04."""
 _TWELVE_BITS = 1 << 12
-_KOLEKTOR_MASK_END = "_label"
+_MASK_ENDS = ("_label", "_GT")  # KolektorSDD and DAGM, KolektorSDD2
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class DefectArea:
 class CheckReport:
     """What a data set holds, and what is wrong with it, one line a finding; nothing is wrong where there is none.
 
+    notes: what to know of it that is not wrong, as pictures left out on purpose.
     sizes_hw and channels: value to number of readable pictures, the most frequent first; channels 1 grey, 3 colour.
     """
 
@@ -54,6 +56,7 @@ class CheckReport:
     channels: tuple[tuple[int, int], ...]
     defect_area: DefectArea | None
     findings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def check_dataset(
         if progress is not None:
             progress(len(looks), len(dataset.samples))
     findings = [*(line for look in looks for line in look.findings), *beside.findings, *_whole_set_findings(looks)]
-    return _report(dataset.spec, looks, findings)
+    return _report(dataset, looks, findings)
 
 
 def render(report: CheckReport) -> str:
@@ -103,6 +106,7 @@ def render(report: CheckReport) -> str:
     if area := report.defect_area:
         shares = (f"{100 * share:.3g} %" for share in (area.smallest, area.median, area.largest))
         lines.append("defect area   smallest {}, median {}, largest {} of the picture".format(*shares))
+    lines += [f"note          {note}" for note in report.notes]
     lines.append(f"findings      {len(report.findings) or 'none'}")
     return "\n".join([*lines, *(f"  {finding}" for finding in report.findings)])
 
@@ -121,7 +125,7 @@ class _Beside:
         used = {*pictures, *(getattr(sample, "mask_path", None) for sample in dataset.samples)}
         mask_of_good, findings = {}, []
         for path in _files_among(pictures, root):
-            if path in used:
+            if path in used or path in dataset.left_out or path.name == LABELS_LIST:
                 continue
             place = _place(path.relative_to(root))
             owner = by_place.get(place) or by_place.get(f"{GOOD}/{place}")
@@ -139,17 +143,19 @@ def _files_among(pictures: Iterable[Path], root: Path) -> Iterator[Path]:
 
 
 def _place(relative: Path) -> str:
-    """What a picture and its mask share: the path without suffix, layout folder and KolektorSDD's mask ending."""
+    """What a picture and its mask share: the path without suffix, layout folder and a published set's mask ending."""
     stem = relative.with_suffix("").as_posix()
     if relative.parts[0] in (IMAGES, DEFECT, MASKS):
         return stem.partition("/")[2]
-    return stem if relative.parts[0] == GOOD else stem.removesuffix(_KOLEKTOR_MASK_END)
+    if relative.parts[0] == GOOD:
+        return stem
+    return next((stem.removesuffix(end) for end in _MASK_ENDS if stem.endswith(end)), stem)
 
 
 def _stray_line(path: Path, relative: Path) -> str:
     if path.suffix.lower() not in SUFFIXES:
         return f"{path}: is no picture by its name. Move it out of the pictures' folder."
-    if relative.parts[0] == MASKS or path.stem.endswith(_KOLEKTOR_MASK_END):
+    if relative.parts[0] == MASKS or path.stem.endswith(_MASK_ENDS):
         return f"{path}: a mask without a picture of that name. Add the picture, or rename the mask."
     return f"{path}: is left out, its name does not fit the layout. Rename it, or move it out of the pictures' folder."
 
@@ -278,11 +284,11 @@ def _duplicate_line(parts: tuple[str, ...], groups: list[list[_Look]]) -> str:
     return f"{', '.join(told)}: a split by part can leak. Keep one of each, or give them one part."
 
 
-def _report(spec: str, looks: list[_Look], findings: Iterable[str]) -> CheckReport:
+def _report(dataset: Dataset, looks: list[_Look], findings: Iterable[str]) -> CheckReport:
     areas = [look.area for look in looks if look.area > 0 and look.sample.positive]
     positives = [look.sample for look in looks if look.sample.positive]
     return CheckReport(
-        spec=spec,
+        spec=dataset.spec,
         pictures=len(looks),
         parts=len({look.sample.part for look in looks}),
         positives=len(positives),
@@ -291,6 +297,7 @@ def _report(spec: str, looks: list[_Look], findings: Iterable[str]) -> CheckRepo
         channels=tuple(Counter(look.channels for look in looks if look.channels is not None).most_common()),
         defect_area=DefectArea(min(areas), statistics.median(areas), max(areas)) if areas else None,
         findings=tuple(findings),
+        notes=dataset.notes,
     )
 
 

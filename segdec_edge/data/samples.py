@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from segdec_edge.data.words import take_apart
 from segdec_edge.errors import DataError, MaskError
 from segdec_edge.pictures import read_picture
 from segdec_edge.types import BoolMask, Pixels
@@ -122,10 +123,17 @@ def with_masks(samples: Sequence[Sample], count: int | None, seed: int) -> tuple
 
 @dataclass(frozen=True)
 class Dataset:
-    """spec: the string that names it; samples sorted by name, names unique. Raises DataError on doubles or none."""
+    """spec: the string that names it; samples sorted by name, names unique. Raises DataError on doubles or none.
+
+    published_test: names of the pictures that the data set's authors keep for the test, where its folders say so.
+    notes: what a reader of results must know about it, one line each; left_out: pictures there that it does not use.
+    """
 
     spec: str
     samples: tuple[Sample, ...]
+    published_test: frozenset[str] | None = None
+    notes: tuple[str, ...] = ()
+    left_out: frozenset[Path] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.samples:
@@ -138,10 +146,10 @@ class Dataset:
     @property
     def root(self) -> Path:
         """The folder that the spec names. Raises DataError for a data set that is not on disk."""
-        kind, _, rest = self.spec.partition(":")
-        if kind == "synthetic":
+        words = take_apart(self.spec)
+        if words.kind == "synthetic" or words.path is None:
             raise DataError(f"{self.spec}: is generated, wanted a data set on disk for this. Use another one.")
-        return Path(rest).expanduser()
+        return words.path
 
     def named(self, names: tuple[str, ...]) -> tuple[Sample, ...]:
         """The samples of these names, in this order. Raises DataError naming the first that is not there."""

@@ -1,35 +1,63 @@
-"""One string names a data set everywhere: KIND:PATH or KIND:key=value,… . Knows the kinds, not their layouts."""
+"""One string names a data set everywhere: KIND:PATH,key=value,… (synthetic: no path). Knows no layout on disk."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from segdec_edge.data.dagm import dagm_dataset
 from segdec_edge.data.folder import folder_dataset
 from segdec_edge.data.kolektor import kolektor_dataset
+from segdec_edge.data.kolektor2 import kolektor2_dataset
+from segdec_edge.data.magnetic import magnetic_dataset
 from segdec_edge.data.samples import Dataset
+from segdec_edge.data.severstal import severstal_dataset
 from segdec_edge.data.synthetic import synthetic_samples
+from segdec_edge.data.words import take_apart
 from segdec_edge.errors import DataError
 
-FORMS = "kolektor:PATH, folder:PATH or synthetic:seed=0,n=200,size=256x256"
+
+@dataclass(frozen=True)
+class _Form:
+    """written: as a user writes it; opens: from spec, path and options; options: the keys that may follow the path."""
+
+    written: str
+    opens: Callable[[str, Path, Mapping[str, str]], Dataset]
+    options: tuple[str, ...] = ()
+
+
+_ON_DISK = {
+    "folder": _Form("folder:PATH", lambda spec, path, _: folder_dataset(spec, path)),
+    "kolektor": _Form("kolektor:PATH", lambda spec, path, _: kolektor_dataset(spec, path)),
+    "kolektor2": _Form("kolektor2:PATH", lambda spec, path, _: kolektor2_dataset(spec, path)),
+    "dagm": _Form(
+        "dagm:PATH,class=1", lambda spec, path, keys: dagm_dataset(spec, path, keys.get("class")), ("class",)
+    ),
+    "severstal": _Form("severstal:PATH", lambda spec, path, _: severstal_dataset(spec, path)),
+    "magnetic": _Form("magnetic:PATH", magnetic_dataset, ("class", "group")),
+}
+
+FORMS = f"{', '.join(form.written for form in _ON_DISK.values())} or synthetic:seed=0,n=200,size=256x256"
 
 
 def open_dataset(spec: str) -> Dataset:
     """Open the data set that a spec names.
 
-    kolektor:PATH; folder:PATH (images/ with masks/, or good/ and defect/);
+    folder:PATH (images/ with masks/, or good/ and defect/); published layouts: kolektor:PATH, kolektor2:PATH,
+    dagm:PATH,class=1, severstal:PATH, magnetic:PATH (class=all or a defect's name, group=tile or picture);
     synthetic:seed=0,n=200,size=HEIGHTxWIDTH,defects=0.4 (each key optional).
     Raises DataError.
     """
-    kind, colon, rest = spec.partition(":")
-    match kind if colon else "":
-        case "kolektor" if rest:
-            return kolektor_dataset(spec, Path(rest).expanduser())
-        case "folder" if rest:
-            return folder_dataset(spec, Path(rest).expanduser())
-        case "synthetic":
-            return _synthetic(spec, rest)
-    raise DataError(f"{spec!r} names no data set, wanted {FORMS}.")
+    kind, _, rest = spec.partition(":")
+    if spec.startswith("synthetic:"):
+        return _synthetic(spec, rest)
+    words, form = take_apart(spec), _ON_DISK.get(kind)
+    if form is None or words.path is None or not words.kind:
+        raise DataError(f"{spec!r} names no data set, wanted {FORMS}.")
+    words.refuse_unknown(spec, form.options)
+    return form.opens(spec, words.path, words.options)
 
 
 def is_on_disk(spec: str) -> bool:

@@ -1,0 +1,154 @@
+"""Severstal steel as the method's authors use it: class 3 against defect-free pictures. Knows no split.
+
+train_images/ID.jpg, and train.csv with a line for each picture and class that it shows: ImageId,ClassId,EncodedPixels,
+or in the older form ImageId_ClassId,EncodedPixels with an empty second column where the picture has no such defect.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segdec_edge.data.folder import picture_files
+from segdec_edge.data.samples import Dataset
+from segdec_edge.errors import DataError, MaskError
+from segdec_edge.pictures import read_picture
+from segdec_edge.types import BoolMask, Pixels
+
+SIZE_HW = (256, 1600)
+PICTURES, LABELS = "train_images", "train.csv"
+_CLASSES = ("1", "2", "3", "4")
+_USED = "3"
+
+
+@dataclass(frozen=True)
+class SteelSample:
+    """A picture and its defect as run lengths, decoded when asked for; "" for a defect-free one."""
+
+    name: str
+    path: Path
+    runs: str
+
+    @property
+    def part(self) -> str:
+        return self.name
+
+    @property
+    def positive(self) -> bool:
+        return bool(self.runs)
+
+    @property
+    def has_mask(self) -> bool:
+        return True
+
+    def read(self) -> Pixels:
+        return read_picture(self.path)
+
+    def read_mask(self) -> BoolMask | None:
+        return decode_runs(self.runs, SIZE_HW, self.name) if self.positive else None
+
+
+def severstal_dataset(spec: str, root: Path) -> Dataset:
+    """Defect-free pictures, and those with a defect of class 3 and of no other class; the others are counted in notes.
+
+    Run lengths are judged when a mask is read. Raises DataError on a missing folder or list, a line that does not fit,
+    and a line whose picture is not there. Source: Božič et al. 2020, IV-E.
+    """
+    pictures = {path.name: path for path in picture_files(root / PICTURES)}
+    if not pictures:
+        raise DataError(f"{root / PICTURES}: no pictures there. Give the folder that holds {PICTURES} and {LABELS}.")
+    found = _read_labels(root / LABELS)
+    missing = sorted(found.keys() - pictures.keys())
+    if missing:
+        raise DataError(
+            f"{root / LABELS}: {len(missing)} ids have no picture, first {missing[0]}. Unpack {PICTURES} again."
+        )
+    others = {name for name, runs in found.items() if runs.keys() - {_USED}}
+    samples = [
+        SteelSample(path.stem, path, found.get(name, {}).get(_USED, ""))
+        for name, path in pictures.items()
+        if name not in others
+    ]
+    note = f"{len(others)} pictures with a defect of another class than {_USED} are left out, as in the paper"
+    return Dataset(
+        spec,
+        tuple(sorted(samples, key=lambda sample: sample.name)),
+        notes=(note,) if others else (),
+        left_out=frozenset(pictures[name] for name in others),
+    )
+
+
+def decode_runs(runs: str, size_hw: tuple[int, int], source: str) -> BoolMask:
+    """'start length start length …' → mask (H, W); starts count from 1, down the columns first.
+
+    Raises MaskError on an odd count, on anything but whole numbers from 1, and on runs that overlap or leave the mask.
+    """
+    pixels = size_hw[0] * size_hw[1]
+    starts, lengths = _pairs(runs, source)
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], (starts + lengths)[order]
+    if ends.max() > pixels + 1:
+        raise MaskError(f"{source}: a run ends at pixel {ends.max() - 1}, the picture has {pixels}. Correct {LABELS}.")
+    if (starts[1:] < ends[:-1]).any():
+        at = int(starts[1:][starts[1:] < ends[:-1]][0])
+        raise MaskError(f"{source}: runs overlap at pixel {at}, wanted each pixel once. Correct {LABELS}.")
+    flat = np.zeros(pixels, bool)
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        flat[start - 1 : end - 1] = True
+    return np.ascontiguousarray(flat.reshape(size_hw[1], size_hw[0]).T)
+
+
+def _pairs(runs: str, source: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    words = runs.split()
+    wrong = next((word for word in words if not re.fullmatch("0*[1-9][0-9]{0,8}", word)), None)
+    if wrong is not None:
+        raise MaskError(f"{source}: run length {wrong!r}, wanted whole numbers from 1. Correct {LABELS}.")
+    if not words or len(words) % 2:
+        raise MaskError(f"{source}: {len(words)} run lengths, wanted pairs of start and length. Correct {LABELS}.")
+    values = np.array(words, np.int64)
+    return values[::2], values[1::2]
+
+
+def _read_labels(path: Path) -> dict[str, dict[str, str]]:
+    """Picture file name → class → run lengths. Raises DataError."""
+    found: dict[str, dict[str, str]] = {}
+    for number, row in _rows(path):
+        picture, kind, runs = _cells(row, f"{path}, line {number}")
+        if kind not in _CLASSES:
+            raise DataError(f"{path}, line {number}: class {kind!r}, wanted {', '.join(_CLASSES)}. Correct that line.")
+        if not runs:
+            continue
+        if kind in found.setdefault(picture, {}):
+            raise DataError(f"{path}, line {number}: {picture} has class {kind} above already. Keep one line of them.")
+        found[picture][kind] = runs
+    return found
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Mapping[str | None, str | None]]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}). It comes with the pictures: put it there.") from error
+    reader = csv.DictReader(lines)
+    header = reader.fieldnames or []
+    if list(header) not in (["ImageId", "ClassId", "EncodedPixels"], ["ImageId_ClassId", "EncodedPixels"]):
+        wanted = "ImageId,ClassId,EncodedPixels or ImageId_ClassId,EncodedPixels"
+        raise DataError(f"{path}: the first line is {','.join(header)!r}, wanted {wanted}. Save the original again.")
+    return enumerate(reader, start=2)
+
+
+def _cells(row: Mapping[str | None, str | None], where: str) -> tuple[str, str, str]:
+    """Picture, class and run lengths of a line of either form. Raises DataError on too few or too many columns."""
+    values = [cell.strip() for cell in row.values() if isinstance(cell, str)]
+    if None in row or len(values) != len(row):
+        raise DataError(f"{where}: wanted {len(row)} columns as in the first line. Correct that line.")
+    if len(values) == 2:
+        picture, _, kind = values[0].rpartition("_")
+        values = [picture, kind, values[1]]
+    return values[0], values[1], values[2]
