@@ -30,7 +30,10 @@ app.add_typer(data_app, name="data")
 _out = Console(soft_wrap=True, highlight=False)
 _errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
-Spec = Annotated[str, typer.Argument(help="kolektor:PATH, folder:PATH or synthetic:seed=0,n=200,size=256x256")]
+Spec = Annotated[
+    str,
+    typer.Argument(help="kind:PATH (folder, kolektor, kolektor2, dagm, severstal, magnetic) or synthetic:seed=0,n=200"),
+]
 
 
 def main() -> None:
@@ -115,7 +118,9 @@ def data_split(
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of this training run.")],
     settings: Annotated[Path | None, typer.Argument(help="train.toml; options below override it.")] = None,
-    data: Annotated[str | None, typer.Option(help="kolektor:PATH, folder:PATH or synthetic:…")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="folder:PATH, kolektor:PATH, dagm:PATH,class=1, … or synthetic:…")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Published settings: own, kolektor, dagm, severstal, …")] = None,
     fold: Annotated[int | None, typer.Option(help="Published fold of the data set.")] = None,
     size: Annotated[str | None, typer.Option(help="Input size, HEIGHTxWIDTH.")] = None,

@@ -13,10 +13,20 @@ def _data_folder() -> Path:
     return Path(os.environ.get("SEGDEC_DATA", beside))
 
 
+def _real(name: str) -> Path:
+    root = _data_folder() / name
+    if not root.is_dir():
+        pytest.skip(f"no {name} at {root}; set SEGDEC_DATA to the folder that holds it")
+    return root
+
+
 @pytest.fixture(scope="session")
 def kolektor_root() -> Path:
     """The real KolektorSDD pictures, or a skip that says where they were looked for."""
-    root = _data_folder() / "KolektorSDD"
-    if not root.is_dir():
-        pytest.skip(f"no KolektorSDD at {root}; set SEGDEC_DATA to the folder that holds it")
-    return root
+    return _real("KolektorSDD")
+
+
+@pytest.fixture(scope="session")
+def magnetic_root() -> Path:
+    """The real MagneticTile pictures, or a skip that says where they were looked for."""
+    return _real("MagneticTile")

@@ -123,8 +123,7 @@ def _is_pair(value: object) -> bool:
 
 
 def _names(entries: Iterable[Any]) -> tuple[str, ...]:
-    """Sorted, as a set comes in another order in each process."""
-    return _strings(sorted(name for name, _ in entries))
+    return _strings([name for name, _ in entries])
 
 
 def _strings(entries: Any) -> tuple[str, ...]:

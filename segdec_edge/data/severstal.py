@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ SIZE_HW = (256, 1600)
 PICTURES, LABELS = "train_images", "train.csv"
 _CLASSES = ("1", "2", "3", "4")
 _USED = "3"
+_HEADER, _OLD_HEADER = ["ImageId", "ClassId", "EncodedPixels"], ["ImageId_ClassId", "EncodedPixels"]
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,7 @@ def _pairs(runs: str, source: str) -> tuple[NDArray[np.int64], NDArray[np.int64]
 def _read_labels(path: Path) -> dict[str, dict[str, str]]:
     """Picture file name → class → run lengths. Raises DataError."""
     found: dict[str, dict[str, str]] = {}
-    for number, row in _rows(path):
-        picture, kind, runs = _cells(row, f"{path}, line {number}")
+    for number, (picture, kind, runs) in _rows(path):
         if kind not in _CLASSES:
             raise DataError(f"{path}, line {number}: class {kind!r}, wanted {', '.join(_CLASSES)}. Correct that line.")
         if not runs:
@@ -130,25 +130,21 @@ def _read_labels(path: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str | None, str | None]]]:
+def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
+    """Line number, then picture, class and run lengths, from either form. Raises DataError."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}). It comes with the pictures: put it there.") from error
-    reader = csv.DictReader(lines)
-    header = reader.fieldnames or []
-    if list(header) not in (["ImageId", "ClassId", "EncodedPixels"], ["ImageId_ClassId", "EncodedPixels"]):
-        wanted = "ImageId,ClassId,EncodedPixels or ImageId_ClassId,EncodedPixels"
+    rows = csv.reader(lines)
+    header = next(rows, [])
+    if header not in (_HEADER, _OLD_HEADER):
+        wanted = f"{','.join(_HEADER)} or {','.join(_OLD_HEADER)}"
         raise DataError(f"{path}: the first line is {','.join(header)!r}, wanted {wanted}. Save the original again.")
-    return enumerate(reader, start=2)
-
-
-def _cells(row: Mapping[str | None, str | None], where: str) -> tuple[str, str, str]:
-    """Picture, class and run lengths of a line of either form. Raises DataError on too few or too many columns."""
-    values = [cell.strip() for cell in row.values() if isinstance(cell, str)]
-    if None in row or len(values) != len(row):
-        raise DataError(f"{where}: wanted {len(row)} columns as in the first line. Correct that line.")
-    if len(values) == 2:
-        picture, _, kind = values[0].rpartition("_")
-        values = [picture, kind, values[1]]
-    return values[0], values[1], values[2]
+    for number, row in enumerate(rows, start=2):
+        if len(row) not in (0, len(header)):
+            wanted = f"wanted {len(header)} columns as in the first line"
+            raise DataError(f"{path}, line {number}: {','.join(row)!r}, {wanted}. Correct that line.")
+        if row:
+            picture, kind = row[:2] if header == _HEADER else row[0].rpartition("_")[::2]
+            yield number, (picture.strip(), kind.strip(), row[-1].strip())

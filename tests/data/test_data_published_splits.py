@@ -1,0 +1,173 @@
+"""Published split files: lists of names, KolektorSDD's folds, the authors' pickles; overlaps and gaps are refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segdec_edge.data.samples import Dataset, FileSample
+from segdec_edge.data.splits import Split, choose_split, published_split
+from segdec_edge.errors import DataError
+
+
+def steel(count: int = 20) -> Dataset:
+    """Pictures p00, p01, … of one part each, the even ones defective."""
+    return Dataset(
+        "severstal:/sets/steel",
+        tuple(FileSample(f"p{at:02}", f"p{at:02}", at % 2 == 0, Path(f"p{at:02}.jpg")) for at in range(count)),
+    )
+
+
+def pictures(first: int, end: int, suffix: str = "") -> list[str]:
+    return [f"p{at:02}{suffix}" for at in range(first, end)]
+
+
+def written(path: Path, content: Any) -> Path:
+    path.write_bytes(pickle.dumps(content)) if path.suffix == ".pyb" else path.write_text(json.dumps(content))
+    return path
+
+
+def refusal(path: Path, content: Any, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        published_split(steel(), written(path, content), **{"fold": None, **options})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+SUBSETS = {"train": pictures(0, 12), "validation": pictures(12, 14, ".jpg"), "test": pictures(14, 20)}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "splits.json"
+
+
+def test_lists_of_names_are_read_with_or_without_suffix(file: Path) -> None:
+    split = published_split(steel(), written(file, SUBSETS), None)
+    assert split == Split(
+        tuple(pictures(0, 12)), tuple(pictures(12, 14)), tuple(pictures(14, 20)), "published splits.json"
+    )
+    assert published_split(steel(), file, 0) == split
+
+
+def test_a_splits_file_is_used_without_naming_a_fold(file: Path) -> None:
+    split = choose_split(steel(), seed=0, validation=0, test=0.3, splits_file=written(file, SUBSETS))
+    assert split.how == "published splits.json"
+
+
+def test_items_keep_so_many_defective_pictures_nested_and_by_seed(file: Path) -> None:
+    written(file, SUBSETS)
+    sets = {items: set(published_split(steel(), file, 0, items, seed=7).train) for items in (1, 2, 4, 6)}
+    good = {f"p{at:02}" for at in range(1, 12, 2)}
+    for items, train in sets.items():
+        assert len(train - good) == items
+        assert train >= good
+    assert sets[1] < sets[2] < sets[4] < sets[6] == set(pictures(0, 12))
+    assert {frozenset(published_split(steel(), file, 0, 2, seed).train) for seed in range(8)} != {frozenset(sets[2])}
+    assert published_split(steel(), file, 0, 2, seed=7).how == "published splits.json, 2 defective, seed 7"
+    assert published_split(steel(), file, 0, 2).test == tuple(pictures(14, 20))
+
+
+@pytest.mark.parametrize("items", [0, 7])
+def test_more_items_than_there_are_is_refused(file: Path, items: int) -> None:
+    assert f"items = {items}, wanted 1 to 6" in refusal(file, SUBSETS, items=items)
+
+
+@pytest.mark.parametrize("pair", [("train", "test"), ("train", "validation"), ("validation", "test")])
+def test_overlapping_subsets_are_refused(file: Path, pair: tuple[str, str]) -> None:
+    content = {**SUBSETS, pair[1]: [*SUBSETS[pair[1]], SUBSETS[pair[0]][0]]}
+    shared = SUBSETS[pair[0]][0].removesuffix(".jpg")
+    assert f"{shared} is in {pair[0]} and in {pair[1]}" in refusal(file, content)
+
+
+def test_a_part_in_two_subsets_is_refused_though_its_pictures_differ(file: Path) -> None:
+    views = Dataset("folder:x", tuple(FileSample(f"lot/{at}", "lot", False, Path("x")) for at in range(2)))
+    written(file, {"train": ["lot/0"], "test": ["lot/1"]})
+    with pytest.raises(DataError, match="lot is in train and in test"):
+        published_split(views, file, 0)
+
+
+def test_entries_without_a_picture_are_refused(file: Path) -> None:
+    content = {**SUBSETS, "test": [*SUBSETS["test"], "p99.jpg", "p98.jpg"]}
+    assert "2 entries are no picture or part of severstal:/sets/steel, first p98.jpg" in refusal(file, content)
+
+
+@pytest.mark.parametrize("fold", [1, -1])
+def test_lists_hold_one_fold(file: Path, fold: int) -> None:
+    assert f"no fold {fold}, wanted 0, it holds one split" in refusal(file, SUBSETS, fold=fold)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"train": ["p00"]}, {"train": [1], "test": []}, {"train": "p00", "test": []}, {"train": None, "test": []}],
+)
+def test_lists_that_are_none_are_refused(file: Path, content: Any) -> None:
+    assert "not a readable splits file" in refusal(file, content)
+
+
+FOLDS = {"train": {"33": [pictures(4, 20), pictures(0, 4)]}, "test": [pictures(0, 4), pictures(4, 20)]}
+
+
+def test_folds_need_a_fold(file: Path) -> None:
+    assert "no fold given, wanted 0 to 1. Set fold." in refusal(file, FOLDS)
+    assert published_split(steel(), file, 1).train == tuple(pictures(0, 4))
+
+
+def test_overlapping_folds_are_refused(file: Path) -> None:
+    overlapping = {**FOLDS, "test": [pictures(0, 4), pictures(3, 20)]}
+    assert "folds 0 and 1 test the same, 1 entries, first p03" in refusal(file, overlapping, fold=0)
+
+
+def test_a_fold_that_trains_on_its_test_is_refused(file: Path) -> None:
+    leaking = {**FOLDS, "train": {"33": [pictures(3, 20), pictures(0, 4)]}}
+    assert "p03 is in train and in test" in refusal(file, leaking, fold=0)
+
+
+def pairs(names: list[str], has_mask: bool = True) -> set[tuple[str, bool]]:
+    return {(name, has_mask) for name in names}
+
+
+def test_the_authors_pickles_are_read(tmp_path: Path) -> None:
+    content = (pairs(pictures(0, 12, ".jpg")), pairs(pictures(14, 20)), pairs(pictures(12, 14)))
+    split = published_split(steel(), written(tmp_path / "split_6_6.pyb", content), None)
+    assert split == Split(
+        tuple(pictures(0, 12)), tuple(pictures(12, 14)), tuple(pictures(14, 20)), "published split_6_6.pyb"
+    )
+
+
+def test_the_authors_pickles_of_folds_are_read(tmp_path: Path) -> None:
+    folds = [list(pairs(pictures(0, 10))), list(pairs(pictures(10, 20)))]
+    path = written(tmp_path / "split_33_33.pyb", (folds[::-1], folds))
+    assert published_split(steel(), path, 1).test == tuple(pictures(10, 20))
+    assert "items = 5 cannot be taken from it" in refusal(path, (folds[::-1], folds), fold=1, items=5)
+
+
+def test_a_pickle_that_withholds_masks_is_refused(tmp_path: Path) -> None:
+    content = (pairs(pictures(0, 6)) | pairs(pictures(6, 12), False), pairs(pictures(14, 20)), set())
+    words = refusal(tmp_path / "split_6_3.pyb", content)
+    assert "3 defective training pictures are to be used without mask, first p06" in words
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (os.environ["EVIL_FOLDER"],)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVIL_FOLDER", str(tmp_path / "ran"))
+    assert "not a readable splits file (it holds" in refusal(tmp_path / "split.pyb", (Evil(), []))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"cut", pickle.dumps(([("a", True)], []))[:-9], pickle.dumps(3), pickle.dumps((1,))]
+)
+def test_a_damaged_pickle_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "split.pyb").write_bytes(data)
+    with pytest.raises(DataError, match="not a readable splits file"):
+        published_split(steel(), tmp_path / "split.pyb", None)
