@@ -1,7 +1,9 @@
-"""Seconds a training step, ours against the plain loop, alternating in one run.
+"""Seconds a training step, ours against the plain loop, in turns in one run, and the arithmetic's floor beside them.
 
-The peer is the method written down plainly: autograd through FeatureNorm's formula, nn.Conv2d, one picture a step, the
-same bf16 autocast and channels_last. Both take the same made-up picture.
+The peer is the method written down plainly: autograd through FeatureNorm's formula, nn.Conv2d, one picture a step, in
+float32 and NCHW, as its authors run it; and the same with our bf16 autocast and channels_last. All take the same
+made-up pictures. The floor: the convolutions' operations, forward and both gradients, at the speed of the fastest of a
+few large matrix products, measured in the same run.
 
     python benchmarks/train_step.py --size 704x256 --steps 12 -o benchmarks/results/train_step.json
 """
@@ -61,18 +63,63 @@ def plain_network(width: float) -> nn.Module:
     return net
 
 
-def plain_step(net: nn.Module, optimizer: torch.optim.Optimizer, example: Example) -> None:
-    x = torch.from_numpy(example.pixels).permute(2, 0, 1)[None].float() / 255
-    mask, weights = torch.from_numpy(example.mask)[None, None], torch.from_numpy(example.weights)[None, None]
-    optimizer.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16):
-        decision, segmentation = net(x.contiguous(memory_format=torch.channels_last))
-    pixelwise = functional.binary_cross_entropy_with_logits(segmentation.float(), mask, reduction="none")
-    classified = functional.binary_cross_entropy_with_logits(decision.float().flatten(), mask.max()[None])
-    loss = 0.5 * (pixelwise * weights).mean() + 0.005 * classified
-    loss.backward()
-    optimizer.step()
-    loss.item()
+class Plain:
+    """The plain loop. precision: "fp32" in NCHW, or "bf16" in channels_last."""
+
+    def __init__(self, width: float, rate: float, precision: str) -> None:
+        self.format = torch.channels_last if precision == "bf16" else torch.contiguous_format
+        self.low = precision == "bf16"
+        self.net = plain_network(width).to(memory_format=self.format)
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=rate)
+
+    def step(self, example: Example) -> None:
+        x = torch.from_numpy(example.pixels).permute(2, 0, 1)[None].float() / 255
+        mask, weights = torch.from_numpy(example.mask)[None, None], torch.from_numpy(example.weights)[None, None]
+        self.optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.low):
+            decision, segmentation = self.net(x.contiguous(memory_format=self.format))
+        pixelwise = functional.binary_cross_entropy_with_logits(segmentation.float(), mask, reduction="none")
+        classified = functional.binary_cross_entropy_with_logits(decision.float().flatten(), mask.max()[None])
+        loss = 0.5 * (pixelwise * weights).mean() + 0.005 * classified
+        loss.backward()
+        self.optimizer.step()
+        loss.item()
+
+
+def operations(width: float, size_hw: tuple[int, int]) -> int:
+    """Multiply-adds × 2 of a step's convolutions: forward, gradient by weights, gradient by inputs where one is needed.
+
+    Not needed: for the picture itself, and into the trunk from the decision part, where the gradient stops.
+    """
+    net, total = SegDecNet(width=width), 0
+    ends = {id(net.volume[0][0]), id(net.extractor[1][0])}
+
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(layer, nn.Conv2d)
+        once = 2 * output.numel() * layer.weight[0].numel()
+        total += once * (2 if id(layer) in ends else 3)
+
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        net(torch.zeros(1, 1, *size_hw))
+    return total
+
+
+def peak_flops(seconds: float = 1.0) -> float:
+    """bf16 operations a second of the fastest of some large matrix products."""
+    best = 0.0
+    for side in (1024, 2048, 4096):
+        a, b = torch.randn(side, side).bfloat16(), torch.randn(side, side).bfloat16()
+        a @ b
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            started = time.perf_counter()
+            a @ b
+            best = max(best, 2 * side**3 / (time.perf_counter() - started))
+    return best
 
 
 def examples(size_hw: tuple[int, int]) -> list[Example]:
@@ -107,31 +154,46 @@ def main() -> None:
     torch.manual_seed(0)
     ours = SegDecNet(width=arguments.width).to(memory_format=torch.channels_last)
     trainer = Trainer(ours, pictures, settings, choose_hardware(settings))
-    plain = plain_network(arguments.width).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(plain.parameters(), lr=settings.rate)
+    peers = {f"plain {name}": Plain(arguments.width, settings.rate, name) for name in ("fp32", "bf16")}
 
-    samples: dict[str, list[float]] = {"ours": [], "plain": []}
+    samples: dict[str, list[float]] = {name: [] for name in ("ours", *peers)}
     for turn in range(arguments.steps // 2 + 1):  # the first turn warms up
+        times = {}
         started = time.perf_counter()
         trainer.run_epoch(17, lambda *_: None)  # one positive and one negative: two steps
-        middle = time.perf_counter()
-        for picture in pictures:
-            plain_step(plain, optimizer, picture)
-        finished = time.perf_counter()
+        times["ours"] = time.perf_counter() - started
+        for name, peer in peers.items():
+            started = time.perf_counter()
+            for picture in pictures:
+                peer.step(picture)
+            times[name] = time.perf_counter() - started
         if turn:
-            samples["ours"].append((middle - started) / 2)
-            samples["plain"].append((finished - middle) / 2)
+            for name, value in times.items():
+                samples[name].append(value / 2)
+    work, peak = operations(arguments.width, size_hw), peak_flops()
+    report(arguments, samples, work, peak)
+
+
+def report(arguments: argparse.Namespace, samples: dict[str, list[float]], work: int, peak: float) -> None:
     medians = {name: statistics.median(values) for name, values in samples.items()}
-    ratios = [plain / ours for plain, ours in zip(samples["plain"], samples["ours"], strict=True)]
+    print(f"{arguments.size}, width {arguments.width:g}, {torch.get_num_threads()} threads")
+    ratios = {}
+    for name, values in samples.items():
+        paired = sorted(peer / ours for peer, ours in zip(values, samples["ours"], strict=True))
+        ratios[name] = {"median": statistics.median(paired), "lowest": paired[0], "highest": paired[-1]}
+        print(
+            f"  {name:12} {medians[name]:.3f} s a step, {1 / medians[name]:.2f} images/s,"
+            f" {ratios[name]['median']:.2f} of ours ({paired[0]:.2f} to {paired[-1]:.2f})"
+        )
     print(
-        f"{arguments.size}, width {arguments.width:g}: ours {medians['ours']:.3f} s a step,"
-        f" plain {medians['plain']:.3f} s, ratio {statistics.median(ratios):.2f}"
-        f" ({min(ratios):.2f} to {max(ratios):.2f})"
+        f"  floor        {work / peak:.3f} s a step: {work / 1e9:.0f} GFLOP at {peak / 1e12:.2f} TFLOP/s in bf16;"
+        f" ours reaches {work / peak / medians['ours']:.0%} of it"
     )
     if arguments.output:
         record = {
             "benchmark": "train_step", "size": arguments.size, "width": arguments.width, "precision": "bf16",
-            "seconds_per_step": samples, "median": medians, "ratio_plain_over_ours": statistics.median(ratios),
+            "seconds_per_step": samples, "median": medians, "ratio_to_ours": ratios,
+            "gflop_per_step": work / 1e9, "peak_tflops_bf16": peak / 1e12, "floor_seconds": work / peak,
             "threads": torch.get_num_threads(), "cpu": examine().cpu, "segdec-edge": __version__,
             "torch": torch.__version__, "python": platform.python_version(),
         }  # fmt: skip

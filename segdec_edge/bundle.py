@@ -82,17 +82,18 @@ class ModelFacts(Record):
 
 
 class Parity(Record):
-    """Largest absolute difference between model.onnx and the network it came from, on so many pictures."""
+    """Largest absolute difference between model.onnx on any of the backends and the network it came from."""
 
     pictures: Count
     max_abs_score: float
     max_abs_heatmap: float
     limit: float
+    backends: tuple[str, ...] = ("onnxruntime",)
 
     def in_words(self) -> str:
         return (
             f"on {self.pictures} pictures at most {self.max_abs_score:.1e} from torch in score and"
-            f" {self.max_abs_heatmap:.1e} in heat map (limit {self.limit:g})"
+            f" {self.max_abs_heatmap:.1e} in heat map (limit {self.limit:g}; {', '.join(self.backends)})"
         )
 
 
@@ -182,8 +183,9 @@ def model_facts(
     )
 
 
-def read_bundle(path: Path) -> Bundle:
+def read_bundle(path: str | Path) -> Bundle:
     """Open a bundle and check it. Raises BundleError: missing, corrupt, newer format, or another model.onnx."""
+    path = Path(path)
     if not path.is_dir():
         state = "is a file" if path.exists() else "does not exist"
         raise BundleError(f"{path}: {state}, wanted a bundle folder. Make one: segdec export CHECKPOINT -o {path}")

@@ -95,7 +95,7 @@ def data_split(
     spec: Spec,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for train.txt, validation.txt and test.txt.")],
     fold: Annotated[int | None, typer.Option(help="A published fold instead of a random split.")] = None,
-    items: Annotated[int, typer.Option(help="Published training set of so many items.")] = 33,
+    items: Annotated[int | None, typer.Option(help="Published training set of so many items.")] = None,
     splits: Annotated[Path | None, typer.Option(help="Published splits.json, if not beside the pictures.")] = None,
     validation: Annotated[float, typer.Option(help="Share of parts for validation.")] = 0.0,
     test: Annotated[float, typer.Option(help="Share of parts held out.")] = 0.3,
@@ -234,7 +234,7 @@ def evaluate(
 ) -> None:
     """Score held-out pictures and write one self-contained report page."""
     from segdec_edge.data.spec import open_dataset, parse_size
-    from segdec_edge.evaluation.run import evaluate_artefact
+    from segdec_edge.evaluation.run import evaluate_artefact, note_accuracy
     from segdec_edge.model.artefact import open_artefact
 
     artefact = open_artefact(model, backend, parse_size(size) if size else None)
@@ -245,6 +245,8 @@ def evaluate(
     dataset = open_dataset(spec)
     run = evaluate_artefact(artefact.backend, artefact.facts, artefact.threshold_source, dataset, subset, folder)
     _print_evaluation(run)
+    if model.is_dir():
+        note_accuracy(model, run, spec, subset, artefact.backend.name)
 
 
 def _print_evaluation(run: EvaluationRun) -> None:

@@ -22,7 +22,7 @@ from segdec_edge.data.spec import open_dataset
 from segdec_edge.deploy.export import export_checkpoint
 from segdec_edge.deploy.material import parity_pictures
 from segdec_edge.errors import SegdecError
-from segdec_edge.evaluation.run import EvaluationRun, evaluate_artefact
+from segdec_edge.evaluation.run import EvaluationRun, evaluate_artefact, note_accuracy
 from segdec_edge.evaluation.text import summary_lines
 from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.model.artefact import open_artefact
@@ -97,9 +97,11 @@ def _export(checkpoint: Path, bundle: Path, console: Console) -> Path:
 def _evaluate(bundle: Path, out: Path) -> EvaluationRun:
     artefact = open_artefact(bundle)
     dataset = open_dataset(TRAINING_PARTS)
-    return evaluate_artefact(
+    run = evaluate_artefact(
         artefact.backend, artefact.facts, artefact.threshold_source, dataset, "test", out / "report"
     )
+    note_accuracy(bundle, run, TRAINING_PARTS, "test", artefact.backend.name)
+    return run
 
 
 def _inspect(out: Path, console: Console) -> None:

@@ -98,13 +98,18 @@ def refuse_flat(prepared: Pixels, source: str) -> Pixels:
     A network scores such a picture like any good part. Raises PictureError where no channel's standard deviation
     reaches MIN_CONTRAST.
     """
-    contrast = float(cv2.meanStdDev(prepared)[1].max())
+    contrast = contrast_of(prepared)
     if contrast < MIN_CONTRAST:
         raise PictureError(
             f"{source}: a picture without contrast (standard deviation {contrast:.2g} grey levels), wanted at least"
             f" {MIN_CONTRAST}. Check light, exposure and lens cap."
         )
     return prepared
+
+
+def contrast_of(prepared: Pixels) -> float:
+    """The largest standard deviation of any channel of a picture (H, W, C), in grey levels."""
+    return float(cv2.meanStdDev(prepared)[1].max())
 
 
 def overlay(pixels: Pixels, heatmap: NDArray[np.float32], opacity: float = 0.45) -> Pixels:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from segdec_edge.bundle import read_bundle
 from segdec_edge.outputs.ledger import read_rows
 
 SPEC = "synthetic:seed=3,n=24,size=128x128"
@@ -79,6 +80,21 @@ def test_held_out_parts_are_those_that_training_never_saw(road: Path) -> None:
 def test_a_copy_of_a_training_picture_is_found_out(road: Path) -> None:
     told = segdec("evaluate", road / "parts.bundle", "--subset", "all", "-o", road / "all")
     assert "14 have the very pixels of training pictures" in told
+
+
+def test_the_bundle_knows_how_it_did_on_each_backend(road: Path) -> None:
+    records = {one.backend: one for one in read_bundle(road / "parts.bundle").meta.accuracy if one.subset == "test"}
+    assert set(records) == {"onnxruntime", "openvino"}
+    figures = json.loads((road / "by-onnxruntime" / "evaluation.json").read_text())
+    found = records["onnxruntime"]
+    assert (found.ap, found.pictures) == (figures["average_precision"], figures["count"])
+    assert (found.fp, found.fn) == (figures["given"]["confusion"]["fp"], figures["given"]["confusion"]["fn"])
+
+
+def test_pictures_that_were_trained_on_are_called_so(road: Path) -> None:
+    told = segdec("evaluate", road / "run" / "checkpoint.pt", "--subset", "train", "-o", road / "seen")
+    assert "The train pictures chose the weights or the threshold" in told
+    assert "chose the weights" in (road / "seen" / "report.html").read_text()
 
 
 def test_flagged_parts_are_archived_with_their_overlay(road: Path) -> None:

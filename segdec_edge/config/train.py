@@ -126,7 +126,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "kolektor-comind": {**_KOLEKTOR, "rate": 1.0, "dilate": 7, "boxes": False, "epochs": 50},
     "kolektor2-comind": {
-        "size_hw": [640, 232], "channels": 3, "rate": 0.01, "delta": 0.01, "p": 2.0, "w_pos": 3.0, "dilate": 15,
+        "size_hw": [640, 232], "channels": 3, "rate": 0.01, "delta": 1.0, "p": 2.0, "w_pos": 3.0, "dilate": 15,
         "epochs": 50, "batch": 1,
     },
 }  # fmt: skip

@@ -92,6 +92,12 @@ def _by_name(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in picture_files(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{str(path)!a}: its name is no UTF-8, so no list could hold it. Rename the file."
+            ) from None
         if name in found:
             raise DataError(f"{path}: {found[name].name} has the same name, wanted one file a name. Rename one.")
         found[name] = path

@@ -5,7 +5,6 @@ Labels: (N,) booleans, True for a defective part. Scores: (N,) finite numbers, h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -48,29 +47,6 @@ class Confusion:
 
     def __add__(self, other: Confusion) -> Confusion:
         return Confusion(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """One scored set. average_precision is step-wise, average_precision_trapezoid as the method's authors print it."""
-
-    count: int
-    average_precision: float
-    average_precision_trapezoid: float
-    roc_auc: float
-    threshold: float
-    confusion: Confusion
-
-
-@dataclass(frozen=True)
-class FoldSummary:
-    """Several folds as published: AP and ROC AUC averaged over folds, the confusion's counts summed."""
-
-    folds: int
-    average_precision: float
-    average_precision_trapezoid: float
-    roc_auc: float
-    confusion: Confusion
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -129,31 +105,6 @@ def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Confusi
     flagged = np.fromiter((is_defect(float(value), rule) for value in values), np.bool_, len(values))
     tp, fp = int((flagged & truth).sum()), int((flagged & ~truth).sum())
     return Confusion(tp, fp, fn=int(truth.sum()) - tp, tn=int((~truth).sum()) - fp)
-
-
-def measure(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Metrics:
-    """All figures of one scored set. Raises DataError on a single class; confusion() counts then too."""
-    return Metrics(
-        count=len(np.asarray(labels)),
-        average_precision=average_precision(labels, scores),
-        average_precision_trapezoid=average_precision_trapezoid(labels, scores),
-        roc_auc=roc_auc(labels, scores),
-        threshold=threshold,
-        confusion=confusion(labels, scores, threshold),
-    )
-
-
-def summarise_folds(folds: Sequence[Metrics]) -> FoldSummary:
-    """Average AP and ROC AUC over folds and sum FP and FN, as the published tables do. Raises DataError on no fold."""
-    if not folds:
-        raise DataError("no fold to summarise, wanted at least one. Evaluate a fold first.")
-    return FoldSummary(
-        folds=len(folds),
-        average_precision=float(np.mean([fold.average_precision for fold in folds])),
-        average_precision_trapezoid=float(np.mean([fold.average_precision_trapezoid for fold in folds])),
-        roc_auc=float(np.mean([fold.roc_auc for fold in folds])),
-        confusion=sum((fold.confusion for fold in folds), Confusion(0, 0, 0, 0)),
-    )
 
 
 def rate_upper_bound(errors: int, count: int, confidence: float = 0.95) -> float:

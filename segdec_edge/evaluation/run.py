@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segdec_edge import __version__
+from segdec_edge.bundle import Accuracy, add_accuracy, utc_now
 from segdec_edge.data.samples import Dataset, Sample
 from segdec_edge.data.splits import SUBSETS, Split
 from segdec_edge.errors import DataError, PictureError
@@ -26,11 +27,15 @@ REPORT, SCORES, FIGURES = "report.html", "scores.csv", "evaluation.json"
 
 @dataclass(frozen=True)
 class EvaluationRun:
-    """What was measured and where. trained_on: names of evaluated pictures whose very pixels were trained on."""
+    """What was measured and where. trained_on: names of evaluated pictures whose very pixels were trained on.
+
+    caution: why the figures flatter the network, empty where they do not.
+    """
 
     evaluation: Evaluation
     report: Path
     trained_on: tuple[str, ...]
+    caution: str = ""
 
 
 def evaluate_artefact(
@@ -52,16 +57,39 @@ def evaluate_artefact(
     scored = score_samples(backend, samples, progress)
     source = threshold_source or "never calibrated: 0.5"
     evaluation = evaluate_scored(scored, threshold=backend.spec.threshold, threshold_source=source)
-    trained_on = () if subset == "train" else _trained_on(samples, backend, facts)
+    chosen_by = subset in ("train", "validation")
+    trained_on = () if chosen_by else _trained_on(samples, backend, facts)
+    caution = _chosen_by(subset) if chosen_by else _caution(trained_on)
     printed = _facts(backend, facts, subset, trained_on)
     write_scores_csv(output / SCORES, scored)
     record = {"data": dataset.spec, **printed, "trained_on": list(trained_on), **evaluation.to_json()}
     write_atomic(output / FIGURES, json.dumps(record, indent=1))
-    write_report(output / REPORT, evaluation, scored, dataset, printed, _warning(trained_on))
-    return EvaluationRun(evaluation, output / REPORT, trained_on)
+    write_report(output / REPORT, evaluation, scored, dataset, printed, caution)
+    return EvaluationRun(evaluation, output / REPORT, trained_on, caution)
 
 
-def _warning(trained_on: Sequence[str]) -> str:
+def note_accuracy(bundle: Path, run: EvaluationRun, data: str, subset: str, backend: str) -> None:
+    """Write into a bundle's meta.json how its file did. Raises BundleError, StorageError."""
+    given = run.evaluation.given
+    record = Accuracy(
+        data=data,
+        subset=subset,
+        backend=backend,
+        ap=run.evaluation.average_precision,
+        fp=given.confusion.fp,
+        fn=given.confusion.fn,
+        threshold=given.threshold,
+        pictures=run.evaluation.count,
+        when=utc_now(),
+    )
+    add_accuracy(bundle, record)
+
+
+def _chosen_by(subset: str) -> str:
+    return f"The {subset} pictures chose the weights or the threshold: the figures below flatter the network."
+
+
+def _caution(trained_on: Sequence[str]) -> str:
     if not trained_on:
         return ""
     return (

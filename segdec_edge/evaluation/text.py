@@ -21,6 +21,8 @@ def summary_lines(run: EvaluationRun) -> list[str]:
         lines.append(f"{len(evaluation.unscored)} could not be judged: {_names([u.name for u in evaluation.unscored])}")
     if run.trained_on:
         lines.append(f"{len(run.trained_on)} have the very pixels of training pictures: {_names(run.trained_on)}")
+    elif run.caution:
+        lines.append(run.caution)
     return [*lines, f"report: {run.report}"]
 
 

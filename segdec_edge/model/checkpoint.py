@@ -85,11 +85,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint of ours, or a bare state_dict of the authors' implementation.
 
     Raises CheckpointError where the file is missing, corrupt, from a newer version or of another network.
     """
+    path = Path(path)
     content = _read(path)
     if "state_dict" not in content:
         content = {"format": FORMAT, "network": _infer_network(content, path), "state_dict": content}

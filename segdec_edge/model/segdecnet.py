@@ -74,8 +74,13 @@ class SegDecNet(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, C, H, W) float in [0, 1] → decision logits (B, 1), segmentation logits (B, 1, H/8, W/8).
 
-        Raises SizeError where H or W cannot be taken, naming the nearest legal size.
+        Raises ModelError on another number of channels or axes, SizeError where H or W cannot be taken, naming the
+        nearest legal size.
         """
+        if x.dim() != 4 or int(x.shape[1]) != self.in_channels:
+            raise ModelError(
+                f"input of shape {tuple(x.shape)}, wanted (B, {self.in_channels}, H, W). Convert it first."
+            )
         check_size((int(x.shape[-2]), int(x.shape[-1])))
         volume = self.volume(x)
         segmentation = self.seg_mask(volume)

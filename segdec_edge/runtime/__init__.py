@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segdec_edge.bundle import Bundle, read_bundle
 from segdec_edge.errors import BackendError
-from segdec_edge.types import Backend
+from segdec_edge.types import Backend, ModelSpec
+
+if TYPE_CHECKING:
+    from segdec_edge.runtime.onnxruntime import OnnxRuntimeBackend
+    from segdec_edge.runtime.openvino import OpenVinoBackend
 
 FASTEST_FIRST = ("openvino", "onnxruntime")
 """What auto tries, in this order. SegDecNet at 704×256 on 2 cores, FP32: openvino 288 ms, onnxruntime 324 ms."""
@@ -20,7 +27,7 @@ INSTALL = {
 _log = logging.getLogger(__name__)
 
 
-def open_backend(bundle: Path | Bundle, name: str = "auto", threads: int | None = None) -> Backend:
+def open_backend(bundle: str | Path | Bundle, name: str = "auto", threads: int | None = None) -> Backend:
     """Open a bundle on a runtime, warm and ready. auto takes the fastest that loads on this machine.
 
     threads: CPU threads of one inference, None for the runtime's own choice.
@@ -48,19 +55,32 @@ def available_backends() -> dict[str, str]:
     return {name: _version_or_reason(name) for name in FASTEST_FIRST}
 
 
+def backend_classes() -> dict[str, Callable[[Path, ModelSpec], Backend]]:
+    """What makes a backend from a model.onnx and its spec, for each that loads on this machine, by name."""
+    found: dict[str, Callable[[Path, ModelSpec], Backend]] = {}
+    for name in FASTEST_FIRST[::-1]:
+        with contextlib.suppress(ImportError, OSError):
+            found[name] = _class(name)
+    return found
+
+
 def _open(bundle: Bundle, name: str, threads: int | None) -> Backend:
     try:
-        match name:
-            case "openvino":
-                from segdec_edge.runtime.openvino import OpenVinoBackend
-
-                return OpenVinoBackend(bundle.model_path, bundle.spec, threads)
-            case _:
-                from segdec_edge.runtime.onnxruntime import OnnxRuntimeBackend
-
-                return OnnxRuntimeBackend(bundle.model_path, bundle.spec, threads)
+        return _class(name)(bundle.model_path, bundle.spec, threads)
     except (ImportError, OSError) as error:
         raise BackendError(_missing(name, error)) from error
+
+
+def _class(name: str) -> type[OnnxRuntimeBackend] | type[OpenVinoBackend]:
+    match name:
+        case "openvino":
+            from segdec_edge.runtime.openvino import OpenVinoBackend
+
+            return OpenVinoBackend
+        case _:
+            from segdec_edge.runtime.onnxruntime import OnnxRuntimeBackend
+
+            return OnnxRuntimeBackend
 
 
 def _version_or_reason(name: str) -> str:

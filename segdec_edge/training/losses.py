@@ -5,27 +5,38 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional
+
+from segdec_edge.errors import TrainingError
 
 Target = Literal["mask", "label"]
 
 
 def segmentation_loss(logits: Tensor, mask: Tensor, weights: Tensor, has_mask: Tensor | None = None) -> Tensor:
-    """Mean over all pixels of binary cross-entropy × weight, scalar float32.
+    """Mean over all pixels of binary cross-entropy × weight, scalar, float32 or float64 as the logits.
 
     logits, mask in [0, 1] and weights (B, 1, h, w). has_mask (B,) bool: pictures without one contribute nothing.
-    Source: Božič et al. 2020, eq. 3.
+    Raises TrainingError where the shapes differ. Source: Božič et al. 2020, eq. 3.
     """
-    pixelwise = functional.binary_cross_entropy_with_logits(logits.float(), mask.float(), reduction="none") * weights
+    if not logits.shape == mask.shape == weights.shape:
+        raise TrainingError(
+            f"segmentation logits {tuple(logits.shape)}, mask {tuple(mask.shape)} and weights {tuple(weights.shape)},"
+            " wanted (B, 1, h, w) of each. Reduce mask and weights with reduce_to_eighth."
+        )
+    values = _precise(logits)
+    pixelwise = functional.binary_cross_entropy_with_logits(values, mask.to(values), reduction="none")
+    pixelwise = pixelwise * weights.to(values)
     if has_mask is not None:
         pixelwise = pixelwise * has_mask.view(-1, 1, 1, 1)
     return pixelwise.mean()
 
 
 def decision_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean binary cross-entropy of decision logits (B, 1) against targets (B,) in [0, 1], scalar float32."""
-    return functional.binary_cross_entropy_with_logits(logits.float().flatten(), target.float())
+    """Mean binary cross-entropy of decision logits (B, 1) against targets (B,) in [0, 1], scalar as above."""
+    values = _precise(logits).flatten()
+    return functional.binary_cross_entropy_with_logits(values, target.to(values))
 
 
 def mask_target(mask: Tensor) -> Tensor:
@@ -62,7 +73,7 @@ def total_loss(
     target: Tensor | None = None,
     has_mask: Tensor | None = None,
 ) -> Tensor:
-    """λ·L_seg + δ·(1 − λ)·L_cls, scalar float32; mean over the pictures of the batch.
+    """λ·L_seg + δ·(1 − λ)·L_cls, scalar, float32 or float64 as the logits; mean over the pictures of the batch.
 
     decision_logits (B, 1); segmentation_logits, mask, weights (B, 1, h, w), mask and weights as reduce_to_eighth gives
     them; epoch from 0. target (B,): the decision target, by default the maximum of each mask. has_mask (B,): False for
@@ -72,6 +83,11 @@ def total_loss(
     wanted = mask_target(mask) if target is None else target
     segmentation = segmentation_loss(segmentation_logits, mask, weights, has_mask)
     return segmentation_factor * segmentation + decision_factor * decision_loss(decision_logits, wanted)
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """At least float32: autocast hands over half precision."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def is_runaway(loss: Tensor, w_pos: float) -> bool:

@@ -20,8 +20,10 @@ def draw_probabilities(use_counts: ArrayLike) -> NDArray[np.float64]:
     Raises TrainingError on an empty or negative count. Source: the authors' implementation of Božič et al. 2020, III-B.
     """
     counts = np.asarray(use_counts, np.float64)
-    if counts.ndim != 1 or not len(counts) or counts.min() < 0:
-        raise TrainingError(f"use counts of shape {counts.shape}, wanted (N,) with N at least 1, none negative.")
+    if counts.ndim != 1 or not len(counts) or not np.isfinite(counts).all() or counts.min() < 0:
+        raise TrainingError(
+            f"use counts of shape {counts.shape}, wanted (N,) with N at least 1, all finite, none negative."
+        )
     most = counts.max()
     rarity = 1.0 - counts / most if most > 0 else np.ones_like(counts)
     rarity = rarity - np.median(rarity) + 1.0

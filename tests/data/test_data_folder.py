@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -198,3 +199,10 @@ def test_names_with_dots_spaces_and_accents_stay_apart(tmp_path: Path) -> None:
         save(tmp_path / "images" / f"{name}.png")
     save(tmp_path / "masks" / "part.2.bmp", defect=True)
     assert labels(tmp_path) == {"part.1": False, "part.2": True, "größe 3": False}
+
+
+def test_a_name_that_no_list_could_hold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / os.fsdecode(b"bad\xff.png")).write_bytes(b"")
+    with pytest.raises(DataError, match=r"bad\\udcff.png': its name is no UTF-8"):
+        folder_dataset("folder:x", tmp_path)

@@ -103,10 +103,20 @@ def test_the_deviation_is_unbiased(exported: Bundle) -> None:
     assert {float(count - 1) for count in pixels} <= scalars
 
 
-def test_a_flat_picture_keeps_parity(checkpoint: Path, tmp_path: Path) -> None:
+def test_flat_pictures_prove_nothing_and_are_left_out(checkpoint: Path, tmp_path: Path) -> None:
     flat = [np.full(SIZE_HW, level, np.uint8) for level in (0, 255)]
-    bundle = export_checkpoint(checkpoint, tmp_path / "b.bundle", pictures=flat, simplify=False)
+    bundle = export_checkpoint(checkpoint, tmp_path / "b.bundle", pictures=[*flat, PICTURES[0]], simplify=False)
     assert bundle.meta.parity is not None
+    assert (bundle.meta.parity.pictures, set(bundle.meta.parity.backends)) == (1, {"onnxruntime", "openvino"})
+    with pytest.raises(ExportError, match="2 pictures to check the export on, none of them with contrast"):
+        export_checkpoint(checkpoint, tmp_path / "c.bundle", pictures=flat)
+
+
+def test_the_faintest_picture_a_station_judges_keeps_parity(checkpoint: Path, tmp_path: Path) -> None:
+    faint = np.round(128 + np.random.default_rng(0).normal(0, 0.6, SIZE_HW)).astype(np.uint8)
+    bundle = export_checkpoint(checkpoint, tmp_path / "b.bundle", pictures=[faint], simplify=False)
+    assert bundle.meta.parity is not None
+    assert bundle.meta.parity.pictures == 1
 
 
 @pytest.mark.parametrize(("channels", "norm"), [(3, "feature"), (1, "batch")])
@@ -164,7 +174,7 @@ def test_a_network_of_nan_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_exported_is_said_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="no picture to check"):
+    with pytest.raises(ExportError, match="0 pictures to check"):
         export_checkpoint(checkpoint, tmp_path / "b.bundle", pictures=[])
     with pytest.raises(SizeError, match="Nearest legal size: 128x64"):
         export_checkpoint(checkpoint, tmp_path / "b.bundle", size_hw=(130, 64), pictures=PICTURES)

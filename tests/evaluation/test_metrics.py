@@ -8,7 +8,7 @@ import pytest
 
 from segdec_edge.errors import DataError
 from segdec_edge.evaluation import metrics
-from segdec_edge.evaluation.metrics import Confusion, Metrics, confusion, measure, summarise_folds
+from segdec_edge.evaluation.metrics import Confusion, confusion
 
 # Highest first: defect, good, defect, good. (recall, precision): (0, 1), (½, 1), (½, ½), (1, ⅔), (1, ½).
 LABELS, SCORES = [True, False, True, False], [0.9, 0.8, 0.7, 0.1]
@@ -41,9 +41,10 @@ def test_roc_auc_counts_the_pairs_in_order() -> None:
 
 
 def test_perfect_scores_give_exactly_one_everywhere() -> None:
-    found = measure([False, False, True], [0.1, 0.2, 0.9], 0.5)
-    assert (found.average_precision, found.average_precision_trapezoid, found.roc_auc) == (1.0, 1.0, 1.0)
-    assert (found.count, found.confusion) == (3, Confusion(tp=1, fp=0, fn=0, tn=2))
+    labels, scores = [False, False, True], [0.1, 0.2, 0.9]
+    areas = (metrics.average_precision, metrics.average_precision_trapezoid, metrics.roc_auc)
+    assert [area(labels, scores) for area in areas] == [1.0, 1.0, 1.0]
+    assert confusion(labels, scores, 0.5) == Confusion(tp=1, fp=0, fn=0, tn=2)
 
 
 def test_a_score_at_the_threshold_is_a_defect() -> None:
@@ -97,23 +98,6 @@ def test_an_illegal_threshold_is_refused(threshold: float) -> None:
 def test_labels_and_scores_must_pair_up() -> None:
     with pytest.raises(DataError, match=r"\(2,\) and scores of shape \(3,\)"):
         metrics.average_precision([True, False], [0.1, 0.2, 0.3])
-
-
-def test_folds_average_the_areas_and_sum_the_counts() -> None:
-    folds = [
-        Metrics(10, 1.0, 0.9, 0.8, 0.5, Confusion(tp=3, fp=1, fn=0, tn=6)),
-        Metrics(30, 0.5, 0.7, 0.6, 0.4, Confusion(tp=1, fp=0, fn=2, tn=27)),
-    ]
-    summary = summarise_folds(folds)
-    assert summary.average_precision == pytest.approx(0.75)  # not weighted by size: published tables are not
-    assert summary.average_precision_trapezoid == pytest.approx(0.8)
-    assert summary.roc_auc == pytest.approx(0.7)
-    assert (summary.folds, summary.confusion) == (2, Confusion(tp=4, fp=1, fn=2, tn=33))
-
-
-def test_no_fold_is_an_error() -> None:
-    with pytest.raises(DataError, match="no fold"):
-        summarise_folds([])
 
 
 def test_upper_bound_of_no_error_is_the_closed_form() -> None:

@@ -245,3 +245,9 @@ def test_the_backend_leaves_the_networks_mode_alone() -> None:
     net.eval()
     assert np.array_equal(backend.infer(textures(2)).score, first.score)
     assert not net.training
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 128, 64), (1, 128, 64), (128, 64)])
+def test_an_input_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match=r"wanted \(B, 1, H, W\)"):
+        SegDecNet(width=0.25)(torch.zeros(shape))

@@ -54,6 +54,12 @@ def test_an_asked_for_runtime_is_never_replaced(bundle: Bundle, monkeypatch: pyt
         open_backend(bundle, "openvino")
 
 
+def test_a_path_may_be_text(bundle: Bundle) -> None:
+    opened = open_backend(str(bundle.path), "onnxruntime")
+    assert opened.spec.sha256 == bundle.meta.model.sha256
+    opened.close()
+
+
 def test_an_unknown_name_lists_the_known(bundle: Bundle) -> None:
     with pytest.raises(BackendError, match="'tensorflow' is unknown, wanted auto, openvino, onnxruntime"):
         open_backend(bundle, "tensorflow")

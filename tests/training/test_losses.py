@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from segdec_edge.errors import TrainingError
 from segdec_edge.training.losses import balance, is_runaway, mask_target, segmentation_loss, total_loss
 
 
@@ -86,3 +87,18 @@ def test_half_precision_logits_are_computed_in_float32(batch: dict[str, torch.Te
 @pytest.mark.parametrize(("loss", "runaway"), [(0.7, False), (float("nan"), True), (float("inf"), True), (2e4, True)])
 def test_a_runaway_loss_is_seen(loss: float, runaway: bool) -> None:
     assert is_runaway(torch.tensor(loss), w_pos=10.0) is runaway
+
+
+def test_float64_stays_float64_and_its_gradient_is_right(batch: dict[str, torch.Tensor]) -> None:
+    wide = {key: value.double() for key, value in batch.items()}
+    logits = [wide.pop(key).requires_grad_() for key in ("decision_logits", "segmentation_logits")]
+    assert torch.autograd.gradcheck(lambda a, b: total_loss(a, b, **wide, epoch=3, epochs=10, delta=0.5), logits)
+    loss = total_loss(*logits, **wide, epoch=3, epochs=10, delta=0.5)
+    assert float(loss.detach()) == pytest.approx(restated(batch, 0.7, 0.15), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mask", "weights"])
+def test_maps_of_another_shape_are_refused_not_broadcast(batch: dict[str, torch.Tensor], name: str) -> None:
+    batch[name] = batch[name][:, 0]
+    with pytest.raises(TrainingError, match=r"wanted \(B, 1, h, w\)"):
+        total_loss(**batch, epoch=0, epochs=2, delta=1)

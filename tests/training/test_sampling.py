@@ -41,8 +41,8 @@ def test_a_million_negatives_do_not_overflow() -> None:
     assert probabilities.sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("counts", [[], [[1, 2]], [-1, 3]])
-def test_counts_that_are_none_are_refused(counts: list[int]) -> None:
+@pytest.mark.parametrize("counts", [[], [[1, 2]], [-1, 3], [float("nan"), 1], [float("inf"), 1]])
+def test_counts_that_are_none_are_refused(counts: list[float]) -> None:
     with pytest.raises(TrainingError, match="use counts"):
         draw_probabilities(counts)
 
