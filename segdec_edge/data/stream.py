@@ -95,6 +95,7 @@ class Examples:
         self._workers = ThreadPoolExecutor(workers, "examples") if workers else None
         self._kept: dict[int, Example] = {}
         self._packed: dict[int, _Packed] = {}
+        self._masked, self._largest = sum(sample.positive and sample.has_mask for sample in samples), 0
         self._digests: dict[int, str] = {}
         self._coming: Iterator[int] = iter(())
         self._pending: deque[tuple[int, Future[_Read]]] = deque()
@@ -183,11 +184,15 @@ class Examples:
     def _keep(self, index: int, read: _Read) -> None:
         if read.digest is not None:
             self._digests[index] = read.digest
-        spare = self._size * (self._ahead - len(self._pending))
-        if read.packed is not None and index not in self._packed and self._memory.take(read.packed.size, spare):
+        window = self._size * (self._ahead - len(self._pending))
+        if read.packed is not None and index not in self._packed and self._memory.take(read.packed.size, window):
             self._packed[index] = read.packed
-        target_known = read.packed is None or index in self._packed
-        if index not in self._kept and target_known and self._memory.take(read.example.pixels.nbytes, spare):
+            self._largest = max(self._largest, read.packed.size)
+        if index in self._kept or (read.packed is not None and index not in self._packed):
+            return
+        # A target costs five times as much to make as its picture, and takes a hundredth: pictures leave it room.
+        targets = self._largest * (self._masked - len(self._packed))
+        if self._memory.take(read.example.pixels.nbytes, window + targets):
             self._kept[index] = replace(read.example, mask=self._plain.mask, weights=self._plain.weights)
 
     def _target(self, index: int) -> Target | None:

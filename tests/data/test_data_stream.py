@@ -68,6 +68,13 @@ def test_defective_parts_are_kept_first(samples: tuple[Sample, ...]) -> None:
         assert digests == {i: pixels_digest(make_example(one, RULE).pixels) for i, one in enumerate(samples)}
 
 
+def test_targets_are_kept_before_pictures(samples: tuple[Sample, ...]) -> None:
+    with Examples(samples, RULE, Memory(7 * PICTURE), 1) as examples:
+        examples.survey(range(len(samples)))
+        assert len(examples._packed) == 12
+        assert examples.kept < 7
+
+
 def test_two_sets_share_one_limit(samples: tuple[Sample, ...]) -> None:
     memory = Memory(20 * PICTURE)
     with Examples(samples[:15], RULE, memory, 2) as first, Examples(samples[15:], RULE, memory, 2) as second:
