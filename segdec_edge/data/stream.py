@@ -13,7 +13,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segdec_edge.data.samples import Sample
-from segdec_edge.data.targets import Example, Target, TargetRule, make_example, plain_target
+from segdec_edge.data.targets import Example, Target, TargetRule, make_example, plain_target, with_targets
 from segdec_edge.pictures import pixels_digest
 from segdec_edge.types import BoolMask
 
@@ -59,21 +59,11 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class _Packed:
-    mask: bytes
-    weights: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.mask) + len(self.weights)
-
-
-@dataclass(frozen=True)
 class _Read:
     """One example as a worker leaves it; packed and digest only where they were asked for."""
 
     example: Example
-    packed: _Packed | None
+    packed: bytes | None
     digest: str | None
 
 
@@ -89,12 +79,14 @@ class Examples:
     def __init__(self, samples: Sequence[Sample], rule: TargetRule, memory: Memory, workers: int = 1) -> None:
         self.labels: BoolMask = np.array([sample.positive for sample in samples], np.bool_)
         self._samples, self._rule, self._memory = samples, rule, memory
-        self._plain = plain_target(rule.size_hw)
-        self._size = rule.size_hw[0] * rule.size_hw[1] * rule.channels + 2 * self._plain.mask.nbytes
+        self._plain = (plain_target(rule.size_hw),)
+        self._eighth = self._plain[0][0].shape
+        per_target = 2 * self._plain[0][0].nbytes
+        self._size = rule.size_hw[0] * rule.size_hw[1] * rule.channels + per_target * (4 if rule.flips else 1)
         self._ahead = max(1, min(_AHEAD_PER_WORKER * workers, memory.limit // 4 // self._size))
         self._workers = ThreadPoolExecutor(workers, "examples") if workers else None
         self._kept: dict[int, Example] = {}
-        self._packed: dict[int, _Packed] = {}
+        self._packed: dict[int, bytes] = {}
         self._masked, self._largest = sum(sample.positive and sample.has_mask for sample in samples), 0
         self._digests: dict[int, str] = {}
         self._coming: Iterator[int] = iter(())
@@ -123,8 +115,7 @@ class Examples:
             self._memory.held -= self._size
             read = future.result()
         elif (kept := self._kept.get(index)) is not None:
-            target = self._target(index)
-            return kept if target is None else replace(kept, mask=target.mask, weights=target.weights)
+            return with_targets(kept, self._targets(index) or self._plain)
         else:
             read = self._load(index)
         self._keep(index, read)
@@ -176,7 +167,7 @@ class Examples:
     def _load(self, index: int) -> _Read:
         """Called by workers: reads state that only the reading thread changes, and changes none."""
         sample = self._samples[index]
-        known = self._target(index) if sample.positive and sample.has_mask else self._plain
+        known = self._targets(index) if sample.positive and sample.has_mask else self._plain
         example = make_example(sample, self._rule, known)
         digest = pixels_digest(example.pixels) if index in self._digests else None
         return _Read(example, None if known is not None else _pack(example), digest)
@@ -185,26 +176,26 @@ class Examples:
         if read.digest is not None:
             self._digests[index] = read.digest
         window = self._size * (self._ahead - len(self._pending))
-        if read.packed is not None and index not in self._packed and self._memory.take(read.packed.size, window):
+        if read.packed is not None and index not in self._packed and self._memory.take(len(read.packed), window):
             self._packed[index] = read.packed
-            self._largest = max(self._largest, read.packed.size)
+            self._largest = max(self._largest, len(read.packed))
         if index in self._kept or (read.packed is not None and index not in self._packed):
             return
         # A target costs forty times as much to make as its picture, and takes a hundredth: pictures leave it room.
         targets = self._largest * (self._masked - len(self._packed))
         if self._memory.take(read.example.pixels.nbytes, window + targets):
-            self._kept[index] = replace(read.example, mask=self._plain.mask, weights=self._plain.weights)
+            self._kept[index] = with_targets(read.example, self._plain)
 
-    def _target(self, index: int) -> Target | None:
+    def _targets(self, index: int) -> tuple[Target, ...] | None:
         packed = self._packed.get(index)
         if packed is None:
             return None
-        mask, weights = (np.frombuffer(zlib.decompress(part), np.float32) for part in (packed.mask, packed.weights))
-        return Target(mask.reshape(self._plain.mask.shape), weights.reshape(self._plain.mask.shape))
+        pairs = np.frombuffer(zlib.decompress(packed), np.float32).reshape(-1, 2, *self._eighth)
+        return tuple((mask, weights) for mask, weights in pairs)
 
 
-def _pack(example: Example) -> _Packed:
-    return _Packed(zlib.compress(example.mask.tobytes(), 1), zlib.compress(example.weights.tobytes(), 1))
+def _pack(example: Example) -> bytes:
+    return zlib.compress(np.array(example.mirrored or ((example.mask, example.weights),)).tobytes(), 1)
 
 
 def labels_of(examples: Feed) -> NDArray[np.bool_]:

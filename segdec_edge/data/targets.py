@@ -63,9 +63,7 @@ def make_example(sample: Sample, rule: TargetRule, targets: tuple[Target, ...] |
 
 
 def with_targets(example: Example, targets: tuple[Target, ...]) -> Example:
-    return replace(
-        example, mask=targets[0][0], weights=targets[0][1], mirrored=targets if len(targets) > 1 else ()
-    )
+    return replace(example, mask=targets[0][0], weights=targets[0][1], mirrored=targets if len(targets) > 1 else ())
 
 
 def plain_target(size_hw: tuple[int, int]) -> Target:

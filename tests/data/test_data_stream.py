@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,12 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sample, ...]:
 
 
 def same(first: Example, second: Example) -> bool:
-    arrays = ((first.pixels, second.pixels), (first.mask, second.mask), (first.weights, second.weights))
+    if len(first.mirrored) != len(second.mirrored):
+        return False
+    mirrored = [
+        (a, b) for one, two in zip(first.mirrored, second.mirrored, strict=True) for a, b in zip(one, two, strict=True)
+    ]
+    arrays = (*mirrored, (first.pixels, second.pixels), (first.mask, second.mask), (first.weights, second.weights))
     facts = [(one.name, one.positive, one.has_mask) for one in (first, second)]
     return facts[0] == facts[1] and all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in arrays)
 
@@ -46,6 +52,15 @@ def test_examples_are_the_same_however_few_are_kept(samples: tuple[Sample, ...],
         assert memory.most_held <= max(limit, PICTURE)
         assert (examples.kept == 0) == (limit <= PICTURE)
         assert limit < 1 << 30 or examples.kept == len(set(range(len(samples))))
+
+
+@pytest.mark.parametrize("limit", [0, 8 * PICTURE, 1 << 30])
+def test_mirrored_targets_are_kept_too(samples: tuple[Sample, ...], limit: int) -> None:
+    rule = replace(RULE, flips=True)
+    with Examples(samples, rule, Memory(limit), 2) as examples:
+        for _ in range(2):
+            for sample, example in zip(samples, examples, strict=True):
+                assert same(example, make_example(sample, rule))
 
 
 def test_what_is_kept_counts_and_is_not_read_again(tmp_path: Path) -> None:
