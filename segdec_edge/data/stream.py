@@ -181,7 +181,7 @@ class Examples:
             self._largest = max(self._largest, len(read.packed))
         if index in self._kept or (read.packed is not None and index not in self._packed):
             return
-        # A target costs forty times as much to make as its picture, and takes a hundredth: pictures leave it room.
+        # A target costs twenty times as much to make as its picture, and takes a hundredth: pictures leave it room.
         targets = self._largest * (self._masked - len(self._packed))
         if self._memory.take(read.example.pixels.nbytes, window + targets):
             self._kept[index] = with_targets(read.example, self._plain)
