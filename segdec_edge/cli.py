@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from segdec_edge import __version__
-from segdec_edge.errors import ConfigError, SegdecError
+from segdec_edge.errors import ConfigError, PeerStopped, SegdecError
 
 if TYPE_CHECKING:
     from segdec_edge.config.train import TrainSettings
@@ -43,6 +44,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     try:
         app()
+    except PeerStopped:
+        sys.exit(1)
     except SegdecError as error:
         for line in str(error).splitlines():
             _errors.print(f"segdec: {line}", markup=False)
@@ -142,11 +145,17 @@ def train(
         "data": data, "preset": preset, "fold": fold, "width": width, "epochs": epochs, "rate": rate, "seed": seed,
         "precision": precision, "device": device, "tensorboard": tensorboard,
     }  # fmt: skip
+    console = _out if _is_first_process() else Console(quiet=True)
     chosen = _train_settings(settings, {key: value for key, value in named.items() if value is not None}, size, change)
-    with TerminalObserver(chosen.total_epochs, _out) as observer:
+    with TerminalObserver(chosen.total_epochs, console) as observer:
         result = run_training(chosen, out, observer, resume=resume)
-    _out.print(f"{result.checkpoint}: threshold {result.threshold:.6g}, {result.threshold_source}", markup=False)
-    _out.print(f"Next: segdec evaluate {result.checkpoint}", markup=False)
+    console.print(f"{result.checkpoint}: threshold {result.threshold:.6g}, {result.threshold_source}", markup=False)
+    console.print(f"Next: segdec evaluate {result.checkpoint}", markup=False)
+
+
+def _is_first_process() -> bool:
+    """Whether this process speaks: alone, or the first of those that torchrun started."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0"
 
 
 def _changes(changes: list[str] | None) -> dict[str, Any]:

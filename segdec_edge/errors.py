@@ -9,7 +9,8 @@ SegdecError
 │   ├── SizeError         an input size the network cannot take; names the nearest legal one
 │   └── CheckpointError   a checkpoint that is missing, corrupt or of another network
 ├── TrainingError         training cannot start or go on
-│   └── DivergedError     the loss became NaN or exploded; names the setting to lower
+│   ├── DivergedError     the loss became NaN or exploded; names the setting to lower
+│   └── PeerStopped       another process of this training failed, and tells its reason itself
 ├── BundleError           a bundle that is missing, corrupt or not what its meta.json says
 ├── ExportError           a checkpoint that could not be turned into a faithful bundle
 ├── BackendError          a runtime that is missing or failed
@@ -62,6 +63,13 @@ class TrainingError(SegdecError):
 
 class DivergedError(TrainingError):
     pass
+
+
+class PeerStopped(TrainingError):
+    """One line for whoever reads this process alone; the command line leaves the telling to the one that failed."""
+
+    def __init__(self) -> None:
+        super().__init__("another process of this training stopped; its message says why.")
 
 
 class BundleError(SegdecError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import cv2
@@ -90,6 +91,14 @@ def prepare(pixels: Pixels, size_hw: tuple[int, int], channels: int) -> Pixels:
     if pixels.shape[:2] != (height, width):
         pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     return np.ascontiguousarray(pixels.reshape(height, width, channels))
+
+
+def pixels_digest(prepared: Pixels) -> str:
+    """Short content hash of a prepared picture (H, W, C), 16 hexadecimal digits.
+
+    The same pixels are the same picture, whatever their name.
+    """
+    return sha256(prepared.data).hexdigest()[:16]
 
 
 def refuse_flat(prepared: Pixels, source: str) -> Pixels:

@@ -49,6 +49,7 @@ class TrainSettings(Settings):
     rate: Positive = 0.1
     delta: Positive = 0.1
     batch: Annotated[int, Field(ge=1)] = 1
+    # Pictures a step, over all processes of a training together.
     # "summed": B single pictures, gradients added, as the authors run it (the effective rate grows with B);
     # "mean": one true batch, the mean of its losses.
     batch_mode: Literal["summed", "mean"] = "summed"
@@ -75,6 +76,10 @@ class TrainSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
     channels_last: bool = True
+    # Memory for decoded pictures, shared by all processes of this machine; None: half of what is free at the start.
+    # Pictures beyond it are decoded again by `workers` threads a process; None: as many as it has cores, at most 8.
+    cache_gib: Annotated[float, Field(ge=0)] | None = None
+    workers: Annotated[int, Field(ge=0, le=256)] | None = None
     tensorboard: bool = True
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,26 +51,41 @@ class Example:
     mirrored: tuple[Target, ...] = ()
 
 
-def make_example(sample: Sample, rule: TargetRule) -> Example:
-    """Read and prepare one sample. Raises PictureError, and MaskError where mask and picture differ in size."""
+def make_example(sample: Sample, rule: TargetRule, targets: tuple[Target, ...] | None = None) -> Example:
+    """Read and prepare one sample. targets: what was made of its mask before; the mask is not read again then.
+
+    Raises PictureError, and MaskError where mask and picture differ in size.
+    """
     picture = sample.read()
+    targets = targets or _targets(_read_mask(sample, picture), rule)
+    pixels = prepare(picture, rule.size_hw, rule.channels)
+    return with_targets(Example(sample.name, pixels, *targets[0], sample.positive, sample.has_mask), targets)
+
+
+def with_targets(example: Example, targets: tuple[Target, ...]) -> Example:
+    return replace(example, mask=targets[0][0], weights=targets[0][1], mirrored=targets if len(targets) > 1 else ())
+
+
+def plain_target(size_hw: tuple[int, int]) -> Target:
+    """The target of a part without a mask: nothing is defective, every pixel weighs 1."""
+    eighth = (size_hw[0] // 8, size_hw[1] // 8)
+    return np.zeros(eighth, np.float32), np.ones(eighth, np.float32)
+
+
+def _read_mask(sample: Sample, picture: Pixels) -> BoolMask | None:
     mask = sample.read_mask()
     if mask is not None and mask.shape != picture.shape[:2]:
         raise MaskError(
             f"{sample.name}: mask {mask.shape[0]}x{mask.shape[1]}, picture {picture.shape[0]}x{picture.shape[1]} (HxW),"
             " wanted the same size. Export the mask again at the picture's size."
         )
-    targets = _targets(mask, rule)
-    pixels = prepare(picture, rule.size_hw, rule.channels)
-    mirrored = targets if len(targets) > 1 else ()
-    return Example(sample.name, pixels, *targets[0], sample.positive, sample.has_mask, mirrored)
+    return mask
 
 
 def _targets(mask: BoolMask | None, rule: TargetRule) -> tuple[Target, ...]:
     """The target of the picture as it is, then, where it has a defect and flips are asked for, of all MIRRORS."""
     if mask is None or not mask.any():
-        eighth = (rule.size_hw[0] // 8, rule.size_hw[1] // 8)
-        return ((np.zeros(eighth, np.float32), np.ones(eighth, np.float32)),)
+        return (plain_target(rule.size_hw),)
     mask = region_boxes(mask) if rule.boxes else mask
     mask = resize_mask(dilate(mask, rule.dilate), rule.size_hw)
     weights = distance_weights(mask, rule.p, rule.w_pos, rule.per) if rule.weighted else np.ones(mask.shape, np.float32)

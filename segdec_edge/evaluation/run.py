@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from segdec_edge.evaluation.evaluate import Evaluation, evaluate_scored
 from segdec_edge.evaluation.report import write_report
 from segdec_edge.evaluation.scoring import Progress, score_samples, write_scores_csv
 from segdec_edge.files import make_folder, write_atomic
-from segdec_edge.pictures import prepare
-from segdec_edge.types import Backend, Pixels
+from segdec_edge.pictures import pixels_digest, prepare
+from segdec_edge.types import Backend
 
 REPORT, SCORES, FIGURES = "report.html", "scores.csv", "evaluation.json"
 
@@ -111,11 +110,6 @@ def choose_samples(dataset: Dataset, facts: Mapping[str, Any], subset: str) -> S
     if not names:
         raise DataError(f"the split has no {subset} pictures. Choose another --subset: {', '.join(SUBSETS)}, all.")
     return dataset.named(names)
-
-
-def pixels_digest(pixels: Pixels) -> str:
-    """Short content hash of a prepared picture (H, W, C): the same pixels are the same picture, whatever their name."""
-    return sha256(pixels.tobytes()).hexdigest()[:16]
 
 
 def _trained_on(samples: Sequence[Sample], backend: Backend, facts: Mapping[str, Any]) -> tuple[str, ...]:

@@ -172,7 +172,7 @@ def job_from_json(values: Mapping[str, Any]) -> Job:
 
 def _comparable(job: Job) -> dict[str, Any]:
     """The settings that shape a result; device and the like do not."""
-    free = {"device", "tensorboard", "average_epochs"}
+    free = {"device", "tensorboard", "average_epochs", "cache_gib", "workers"}
     return {key: value for key, value in job.settings.model_dump(mode="json").items() if key not in free}
 
 

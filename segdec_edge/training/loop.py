@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from segdec_edge.config.train import TrainSettings
+from segdec_edge.data.stream import Feed, announce, labels_of
 from segdec_edge.data.targets import Example
 from segdec_edge.errors import DivergedError
 from segdec_edge.model.segdecnet import SegDecNet
@@ -23,6 +25,7 @@ from segdec_edge.training.losses import (
     segmentation_loss,
     separate_balance,
 )
+from segdec_edge.training.parallel import ALONE, Ranks, Shared
 from segdec_edge.training.sampling import Counts, epoch_order
 from segdec_edge.training.setup import Hardware
 
@@ -41,14 +44,18 @@ class EpochLosses:
 
 
 class Trainer:
-    """Steps of plain SGD (no momentum, no weight decay, constant rate), as published."""
+    """Steps of plain SGD (no momentum, no weight decay, constant rate), as published.
+
+    Of several processes each draws the same order and takes its share of every batch; all end with the same weights.
+    """
 
     def __init__(
-        self, net: SegDecNet, examples: Sequence[Example], settings: TrainSettings, hardware: Hardware
+        self, net: SegDecNet, examples: Feed, settings: TrainSettings, hardware: Hardware, ranks: Ranks = ALONE
     ) -> None:
         self._net, self._examples, self._settings, self._hardware = net, examples, settings, hardware
-        self._positives = np.array([i for i, example in enumerate(examples) if example.positive], np.int64)
-        self._negatives = np.array([i for i, example in enumerate(examples) if not example.positive], np.int64)
+        self._ranks, self._shared = ranks, Shared(net, ranks, freezes=settings.scheme == "separate")
+        labels = labels_of(examples)
+        self._positives, self._negatives = np.flatnonzero(labels), np.flatnonzero(~labels)
         self._optimizer = torch.optim.SGD(net.parameters(), lr=settings.rate)
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.scale_gradients)
         self.use_counts: Counts = np.zeros(len(self._negatives), np.int64)
@@ -68,15 +75,17 @@ class Trainer:
         )
         self._net.train()
         self._freeze_segmentation(self._settings.scheme == "separate" and epoch >= self._settings.epochs)
-        sums = np.zeros(3)
+        batches = [order[first : first + settings.batch] for first in range(0, len(order), settings.batch)]
+        announce(self._examples, (index for batch in batches for index in self._ranks.share(batch)))
+        sums, done, mine = np.zeros(3), 0, 0
         started = time.perf_counter()
-        for first in range(0, len(order), settings.batch):
-            indices = order[first : first + settings.batch]
-            sums += self._step([self._example(int(i), epoch) for i in indices], epoch)
-            done = first + len(indices)
-            step_done(done, len(order), sums[2] / done)
+        for batch in batches:
+            share = self._ranks.share(batch)
+            sums += self._step([self._example(int(i), epoch) for i in share], len(batch), epoch)
+            done, mine = done + len(batch), mine + len(share)
+            step_done(done, len(order), sums[2] / max(1, mine))
         self.use_counts = used
-        segmentation, decision, total = (float(value) for value in sums / len(order))
+        segmentation, decision, total = (float(value) for value in self._ranks.sum(sums) / len(order))
         return EpochLosses(segmentation, decision, total, len(order) / (time.perf_counter() - started))
 
     def _example(self, index: int, epoch: int) -> Example:
@@ -89,28 +98,37 @@ class Trainer:
         for part in (self._net.volume, self._net.seg_mask):
             part.requires_grad_(not frozen).train(not frozen)
 
-    def _step(self, examples: Sequence[Example], epoch: int) -> np.ndarray:
-        """One update; returns the summed (segmentation, decision, total) loss of the pictures."""
+    def _step(self, examples: Sequence[Example], of: int, epoch: int) -> np.ndarray:
+        """One update by a global batch of which these are this process's; returns their summed losses.
+
+        The losses are (segmentation, decision, total).
+        """
         self._optimizer.zero_grad(set_to_none=True)
         summed = self._settings.batch_mode == "summed"
-        groups = [[example] for example in examples] if summed else [examples]
-        losses = sum(self._backward(group, epoch) * len(group) for group in groups)
+        groups = [[example] for example in examples] if summed else [examples] if examples else []
+        losses = np.zeros(3)
+        for group in groups:
+            share = 1.0 if summed else len(group) / of
+            with nullcontext() if group is groups[-1] else self._shared.more_to_come():
+                losses += self._backward(group, share, epoch) * len(group)
+        if not groups:
+            self.scaler.scale(self._shared.nothing()).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self._optimizer)
         self.scaler.update()
-        return np.asarray(losses)
+        return losses
 
-    def _backward(self, examples: Sequence[Example], epoch: int) -> np.ndarray:
+    def _backward(self, examples: Sequence[Example], share: float, epoch: int) -> np.ndarray:
         settings, hardware = self._settings, self._hardware
         batch = hardware.batch(examples)
         with hardware.autocast():
-            decision_logits, segmentation_logits = self._net(batch.pixels)
+            decision_logits, segmentation_logits = self._shared(batch.pixels)
         target = batch.label if settings.target == "label" else torch.maximum(mask_target(batch.mask), batch.unmasked)
         segmentation = segmentation_loss(segmentation_logits, batch.mask, batch.weights, batch.has_mask)
         decision = decision_loss(decision_logits, target)
         factors = self._factors(epoch)
         total = factors[0] * segmentation + factors[1] * decision
         self._refuse_runaway(total.detach(), segmentation.detach(), decision.detach(), epoch)
-        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(total * (share * self._shared.factor)).backward()  # type: ignore[no-untyped-call]
         return torch.stack([segmentation, decision, total]).detach().cpu().double().numpy()
 
     def _factors(self, epoch: int) -> tuple[float, float]:

@@ -25,21 +25,22 @@ from segdec_edge.config.train import TrainSettings
 from segdec_edge.data.samples import Sample, with_masks
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.data.splits import Split, choose_split
-from segdec_edge.data.targets import Example, TargetRule, make_example
+from segdec_edge.data.stream import Examples
 from segdec_edge.errors import ConfigError, DataError, TrainingError
 from segdec_edge.evaluation.metrics import average_precision
-from segdec_edge.evaluation.run import pixels_digest
 from segdec_edge.evaluation.thresholds import best_f_threshold
 from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.model.backend import TorchBackend, spec_of
 from segdec_edge.model.checkpoint import Checkpoint, load_checkpoint, require_network, save_checkpoint
 from segdec_edge.model.segdecnet import SegDecNet, check_size
 from segdec_edge.training.average import TailAverage
+from segdec_edge.training.feeding import open_examples, require_divisible, require_same, survey
 from segdec_edge.training.loop import EpochLosses, Trainer
+from segdec_edge.training.parallel import Ranks, joined
 from segdec_edge.training.setup import Hardware, choose_hardware, make_deterministic
 
 CHECKPOINT, BEST, AVERAGED, SPLIT, LOG = "checkpoint.pt", "best.pt", "averaged.pt", "split.json", "log.jsonl"
-_FREE_TO_CHANGE = {"device", "tensorboard"}
+_FREE_TO_CHANGE = {"device", "tensorboard", "cache_gib", "workers"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,18 @@ class Observer(Protocol):
     def epoch(self, record: EpochRecord, epochs: int) -> None: ...
 
 
+class Silent:
+    """An Observer that tells nobody: of several processes only the first speaks."""
+
+    def note(self, text: str) -> None: ...
+
+    def preparing(self, done: int, total: int) -> None: ...
+
+    def step(self, epoch: int, done: int, total: int, loss: float) -> None: ...
+
+    def epoch(self, record: EpochRecord, epochs: int) -> None: ...
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """checkpoint: the file to use (the last epoch's, the best one's or their mean); history of all epochs."""
@@ -77,12 +90,20 @@ class TrainResult:
 
 
 def train(settings: TrainSettings, output: Path, observer: Observer, *, resume: bool = False) -> TrainResult:
-    """Train, or continue a training, in a folder.
+    """Train, or continue a training, in a folder that every process of it sees; the first one writes and observes.
 
-    Raises ConfigError (another training's folder), DataError, SizeError, TrainingError, DivergedError, StorageError.
+    Raises ConfigError (another training's folder), DataError, SizeError, TrainingError, DivergedError, StorageError;
+    PeerStopped where another process did.
     """
+    with joined() as ranks:
+        return _train(settings, output, observer if ranks.first else Silent(), ranks, resume=resume)
+
+
+def _train(settings: TrainSettings, output: Path, observer: Observer, ranks: Ranks, *, resume: bool) -> TrainResult:
     check_size(settings.size_hw)
-    make_folder(output)
+    require_divisible(settings, ranks)
+    if ranks.first:
+        make_folder(output)
     earlier = _earlier(output / CHECKPOINT, settings, resume=resume)
     if earlier is not None and (finished := _finished(output, settings, earlier)):
         observer.note(f"{finished.checkpoint}: finished already, nothing to do")
@@ -98,27 +119,14 @@ def train(settings: TrainSettings, output: Path, observer: Observer, *, resume: 
         splits_file=settings.splits,
     )
     _refuse_one_kind(dataset.named(split.train), settings.data)
-    write_atomic(output / SPLIT, json.dumps(split.to_json(), indent=1))
-    rule = target_rule(settings)
-    train_examples = _prepare(with_masks(dataset.named(split.train), settings.masks, settings.seed), rule, observer)
-    validation_examples = _prepare(dataset.named(split.validation), rule, observer)
-    hardware = choose_hardware(settings)
-    run = _Run(settings, output, observer, hardware, train_examples, validation_examples, split)
-    return run.go(earlier)
-
-
-def target_rule(settings: TrainSettings) -> TargetRule:
-    return TargetRule(
-        size_hw=settings.size_hw,
-        channels=settings.channels,
-        boxes=settings.boxes,
-        dilate=settings.dilate,
-        weighted=settings.distance_weights,
-        p=settings.p,
-        w_pos=settings.w_pos,
-        per=settings.distance_per,
-        flips=settings.flips,
-    )
+    require_same(ranks, f"{settings.model_dump_json()} {split.to_json()} {earlier.epoch if earlier else 0}")
+    if ranks.first:
+        write_atomic(output / SPLIT, json.dumps(split.to_json(), indent=1))
+    hardware = choose_hardware(settings, ranks)
+    train_samples = with_masks(dataset.named(split.train), settings.masks, settings.seed)
+    examples, validation = open_examples(settings, ranks, train_samples, dataset.named(split.validation))
+    with examples, validation:
+        return _Run(settings, output, observer, hardware, ranks, examples, validation, split).go(earlier)
 
 
 class _Run:
@@ -128,26 +136,31 @@ class _Run:
         output: Path,
         observer: Observer,
         hardware: Hardware,
-        examples: Sequence[Example],
-        validation: Sequence[Example],
+        ranks: Ranks,
+        examples: Examples,
+        validation: Examples,
         split: Split,
     ) -> None:
-        self.settings, self.output, self.observer = settings, output, observer
+        self.settings, self.output, self.observer, self.ranks = settings, output, observer, ranks
         self.hardware, self.examples, self.validation, self.split = hardware, examples, validation, split
         self.history: list[EpochRecord] = []
         self.average = TailAverage()
 
     def go(self, earlier: Checkpoint | None) -> TrainResult:
         settings = self.settings
+        # Validation first: it is used in every epoch, good training pictures are not.
+        self.digests = survey(self.validation, self.ranks, self.observer.preparing)
+        self.digests = survey(self.examples, self.ranks, self.observer.preparing) + self.digests
         make_deterministic(settings.seed)
         net = SegDecNet(settings.channels, settings.width, settings.norm, gradient_stop=settings.gradient_stop)
         if earlier:
             net.load_state_dict(earlier.net.state_dict())
         self.net = net.to(self.hardware.device, memory_format=self.hardware.memory_format)  # type: ignore[call-overload]
-        self.trainer = Trainer(self.net, self.examples, settings, self.hardware)
+        self.trainer = Trainer(self.net, self.examples, settings, self.hardware, self.ranks)
         if earlier:
             self._restore(earlier.progress)
-        writer = _tensorboard(self.output, len(self.history)) if settings.tensorboard else None
+        writes = settings.tensorboard and self.ranks.first
+        writer = _tensorboard(self.output, len(self.history)) if writes else None
         self.observer.note(self._opening())
         for epoch in range(len(self.history), settings.total_epochs):
             losses = self.trainer.run_epoch(epoch, lambda *step, epoch=epoch: self.observer.step(epoch + 1, *step))
@@ -159,7 +172,7 @@ class _Run:
         return self._finish()
 
     def _opening(self) -> str:
-        positives = sum(example.positive for example in self.examples)
+        positives = int(self.examples.labels.sum())
         height, width = self.settings.size_hw
         return (
             f"{len(self.examples)} pictures ({positives} defective), {len(self.validation)} for validation,"
@@ -183,10 +196,11 @@ class _Run:
             self.average.add(self.net)
         checkpoint = self._checkpoint()
         if self.settings.keep == "best" and ap is not None and ap > best:
-            save_checkpoint(self.output / BEST, checkpoint)
-        save_checkpoint(self.output / CHECKPOINT, checkpoint)
+            self._save(self.output / BEST, checkpoint)
+        self._save(self.output / CHECKPOINT, checkpoint)
         lines = "".join(json.dumps(asdict(record)) + "\n" for record in self.history)
-        write_atomic(self.output / LOG, lines)
+        if self.ranks.first:
+            write_atomic(self.output / LOG, lines)
         self.observer.epoch(self.history[-1], self.settings.total_epochs)
 
     def _checkpoint(self) -> Checkpoint:
@@ -208,11 +222,12 @@ class _Run:
         return {
             "settings": self.settings.model_dump(mode="json"),
             "split": self.split.to_json(),
-            "train_digests": [pixels_digest(example.pixels) for example in (*self.examples, *self.validation)],
-            "positives": sum(example.positive for example in self.examples),
-            "negatives": sum(not example.positive for example in self.examples),
+            "train_digests": self.digests,
+            "positives": int(self.examples.labels.sum()),
+            "negatives": int((~self.examples.labels).sum()),
             "precision": self.hardware.precision,
             "device": str(self.hardware.device),
+            "processes": self.ranks.world,
             "versions": {
                 "segdec-edge": __version__,
                 "torch": str(torch.__version__),
@@ -222,14 +237,23 @@ class _Run:
         }
 
     def _validation_ap(self) -> float | None:
-        if len({example.positive for example in self.validation}) < 2:
+        if not _both_kinds(self.validation):
             return None
         return average_precision(*self._scores(self.net, self.validation))
 
-    def _scores(self, net: SegDecNet, examples: Sequence[Example]) -> tuple[list[bool], list[float]]:
+    def _scores(self, net: SegDecNet, examples: Examples) -> tuple[list[bool], list[float]]:
         backend = TorchBackend(net, spec_of(net, self.settings.size_hw))
-        scores = [float(backend.infer(example.pixels[None]).score[0]) for example in examples]
-        return [example.positive for example in examples], scores
+        mine = range(self.ranks.rank, len(examples), self.ranks.world)
+        scores = np.zeros(len(examples))
+        for index, example in zip(mine, examples.read(mine), strict=True):
+            scores[index] = backend.infer(example.pixels[None]).score[0]
+        return examples.labels.tolist(), self.ranks.sum(scores).tolist()
+
+    def _save(self, path: Path, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint that all processes may read when this returns."""
+        if self.ranks.first:
+            save_checkpoint(path, checkpoint)
+        self.ranks.wait()
 
     def _finish(self) -> TrainResult:
         """Give what is kept its threshold; the averaged network beside the last epoch's, so that both can be judged."""
@@ -237,7 +261,7 @@ class _Run:
             self._calibrate(self.output / CHECKPOINT)
             last = load_checkpoint(self.output / CHECKPOINT)
             self.average.load_into(last.net)
-            save_checkpoint(self.output / AVERAGED, replace(last, threshold=None, threshold_source="", progress={}))
+            self._save(self.output / AVERAGED, replace(last, threshold=None, threshold_source="", progress={}))
         path = _kept(self.output, self.settings)
         threshold, words = self._calibrate(path)
         return TrainResult(path, threshold, words, tuple(self.history))
@@ -246,14 +270,14 @@ class _Run:
         """Pick the threshold on validation pictures, or on training ones where those are of one kind; store it."""
         checkpoint = load_checkpoint(path)
         net = checkpoint.net.to(self.hardware.device, memory_format=self.hardware.memory_format)  # type: ignore[call-overload]
-        both_kinds = len({example.positive for example in self.validation}) == 2
+        both_kinds = _both_kinds(self.validation)
         source = "validation" if both_kinds else "training"
         labels, scores = self._scores(net, self.validation if both_kinds else self.examples)
         if not np.isfinite(scores).all():
             raise TrainingError("the trained network gives scores that are no numbers. Lower rate and train again.")
         threshold = best_f_threshold(labels, scores)
         words = f"best F-measure on the {len(labels)} {source} pictures"
-        save_checkpoint(path, replace(checkpoint, threshold=threshold, threshold_source=words))
+        self._save(path, replace(checkpoint, threshold=threshold, threshold_source=words))
         return threshold, words
 
 
@@ -306,12 +330,8 @@ def _refuse_one_kind(samples: Sequence[Sample], spec: str) -> None:
         )
 
 
-def _prepare(samples: Sequence[Sample], rule: TargetRule, observer: Observer) -> list[Example]:
-    examples = []
-    for sample in samples:
-        examples.append(make_example(sample, rule))
-        observer.preparing(len(examples), len(samples))
-    return examples
+def _both_kinds(examples: Examples) -> bool:
+    return len(set(examples.labels.tolist())) == 2
 
 
 def _tensorboard(output: Path, done: int) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from segdec_edge.config.train import TrainSettings
 from segdec_edge.data.targets import Example
 from segdec_edge.errors import TrainingError
+from segdec_edge.training.parallel import ALONE, Ranks
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -71,11 +72,16 @@ class Hardware:
         return torch.from_numpy(np.stack(maps))[:, None].to(self.device)
 
 
-def choose_hardware(settings: TrainSettings) -> Hardware:
-    """Resolve auto settings on this machine. Raises TrainingError on a device that is not there."""
+def choose_hardware(settings: TrainSettings, ranks: Ranks = ALONE) -> Hardware:
+    """Resolve auto settings on this machine; of several processes each gets a GPU of its own.
+
+    Raises TrainingError on a device that is not there, or on more processes than GPUs.
+    """
     name = settings.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if ranks.several:
+        name = _own_device(name, ranks)
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -84,6 +90,22 @@ def choose_hardware(settings: TrainSettings) -> Hardware:
         raise TrainingError(f"device {name} cannot be used ({reason}). Use device = 'cpu' or 'auto'.") from error
     precision = _auto_precision(device) if settings.precision == "auto" else settings.precision
     return Hardware(device, precision, settings.channels_last)
+
+
+def _own_device(name: str, ranks: Ranks) -> str:
+    if name == "cpu":
+        return name
+    if name != "cuda":
+        raise TrainingError(
+            f"device {name} with {ranks.world} processes, wanted 'cuda' (each takes its own GPU), 'cpu' or 'auto'."
+        )
+    if ranks.local_world > torch.cuda.device_count():
+        raise TrainingError(
+            f"{ranks.local_world} processes on a machine with {torch.cuda.device_count()} GPUs, wanted one each."
+            " Lower --nproc-per-node, or set device = 'cpu'."
+        )
+    torch.cuda.set_device(ranks.local_rank)
+    return f"cuda:{ranks.local_rank}"
 
 
 def make_deterministic(seed: int) -> None:
