@@ -88,8 +88,11 @@ class TrainSettings(Settings):
             raise ValueError(f"preset {self.preset!r}, wanted {', '.join(PRESETS)}.")
         if self.validation + self.test >= 1:
             raise ValueError(f"validation {self.validation} and test {self.test} leave nothing to train on. Lower one.")
-        if self.keep == "best" and self.validation == 0:
+        published = self.fold is not None or self.splits is not None
+        if self.keep == "best" and self.validation == 0 and not published:
             raise ValueError("keep = 'best' needs a validation share above 0. Set validation, or keep = 'last'.")
+        if self.validation > 0 and published:
+            raise ValueError(f"validation {self.validation} has no effect on a published split. Set validation = 0.")
         if self.average_epochs > 0 and self.keep == "best":
             raise ValueError(
                 "average_epochs and keep = 'best' exclude each other. Set average_epochs = 0, or keep = 'last'."

@@ -141,7 +141,7 @@ class Trainer:
         settings = self._settings
         if not is_runaway(total, settings.w_pos):
             return
-        lower_delta = bool(torch.isfinite(segmentation)) and not settings.gradient_stop
+        lower_delta = not settings.gradient_stop and bool(decision > segmentation)
         advice = (
             f"Lower delta (now {settings.delta:g}), or set gradient_stop = true."
             if lower_delta

@@ -26,7 +26,7 @@ from segdec_edge.data.samples import Sample, with_masks
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.data.splits import Split, choose_split
 from segdec_edge.data.stream import Examples
-from segdec_edge.errors import ConfigError, DataError, TrainingError
+from segdec_edge.errors import ConfigError, DataError, DivergedError, TrainingError
 from segdec_edge.evaluation.metrics import average_precision
 from segdec_edge.evaluation.thresholds import best_f_threshold
 from segdec_edge.files import make_folder, write_atomic
@@ -119,6 +119,8 @@ def _train(settings: TrainSettings, output: Path, observer: Observer, ranks: Ran
         splits_file=settings.splits,
     )
     _refuse_one_kind(dataset.named(split.train), settings.data)
+    if settings.keep == "best":
+        _refuse_unable_to_judge(dataset.named(split.validation))
     require_same(ranks, f"{settings.model_dump_json()} {split.to_json()} {earlier.epoch if earlier else 0}")
     if ranks.first:
         write_atomic(output / SPLIT, json.dumps(split.to_json(), indent=1))
@@ -189,6 +191,7 @@ class _Run:
         self.observer.note(f"resuming after epoch {len(self.history)} of {self.settings.total_epochs}")
 
     def _finish_epoch(self, epoch: int, losses: EpochLosses) -> None:
+        self._refuse_lost_weights()
         ap = self._validation_ap()
         best = max((record.validation_ap or 0.0 for record in self.history), default=-1.0)
         self.history.append(EpochRecord(epoch + 1, **asdict(losses), validation_ap=ap))
@@ -239,7 +242,19 @@ class _Run:
     def _validation_ap(self) -> float | None:
         if not _both_kinds(self.validation):
             return None
-        return average_precision(*self._scores(self.net, self.validation))
+        labels, scores = self._scores(self.net, self.validation)
+        if not np.isfinite(scores).all():
+            raise DivergedError(f"scores of validation pictures are no numbers: training diverged. {self._advice()}")
+        return average_precision(labels, scores)
+
+    def _refuse_lost_weights(self) -> None:
+        """Before they take the place of the last good ones: the loss of the very last step is not looked at again."""
+        if not all(bool(torch.isfinite(value).all()) for value in self.net.state_dict().values()):
+            raise DivergedError(f"weights are no numbers after an epoch: training diverged. {self._advice()}")
+
+    def _advice(self) -> str:
+        rate = self.settings.rate
+        return f"Lower rate (now {rate:g}; try {rate / 10:g}). The last whole epoch's checkpoint is kept."
 
     def _scores(self, net: SegDecNet, examples: Examples) -> tuple[list[bool], list[float]]:
         backend = TorchBackend(net, spec_of(net, self.settings.size_hw))
@@ -332,6 +347,15 @@ def _refuse_one_kind(samples: Sequence[Sample], spec: str) -> None:
 
 def _both_kinds(examples: Examples) -> bool:
     return len(set(examples.labels.tolist())) == 2
+
+
+def _refuse_unable_to_judge(validation: Sequence[Sample]) -> None:
+    positives = sum(sample.positive for sample in validation)
+    if not 0 < positives < len(validation):
+        raise DataError(
+            f"keep = 'best' with {positives} defective and {len(validation) - positives} good validation pictures,"
+            " wanted at least one of each. Raise validation, or set keep = 'last'."
+        )
 
 
 def _tensorboard(output: Path, done: int) -> Any:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ from tests.training.made_parts import Quiet, settings, write_parts
 SMALL: dict[str, Any] = {
     "size_hw": [64, 128], "epochs": 2, "validation": 0.0, "test": 0.0, "rate": 0.01, "width": 0.25
 }  # fmt: skip
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As each process of torchrun has: with more the sums run in another order, and two steps later a ReLU flips."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Interrupted(Quiet):
@@ -56,6 +66,7 @@ def assert_same(one: Checkpoint, two: Checkpoint) -> None:
     assert one.threshold == pytest.approx(two.threshold, rel=1e-2)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_continue_what_one_began_and_train_as_one(parts: Path, tmp_path: Path) -> None:
     changes = {"batch": 4, "batch_mode": "mean"}  # 10 pictures an epoch: the last step has 2
     one = train(settings(parts, **SMALL, **changes), tmp_path / "one", Quiet())
@@ -69,6 +80,7 @@ def test_two_processes_continue_what_one_began_and_train_as_one(parts: Path, tmp
     assert_same(load_checkpoint(one.checkpoint), load_checkpoint(tmp_path / "two" / CHECKPOINT))
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_single_pictures_are_added_and_parts_may_freeze(parts: Path, tmp_path: Path) -> None:
     # shares of 2 and 1, and the last step has one picture: none for the second process
     changes = {"batch": 3, "batch_mode": "summed", "scheme": "separate", "epochs": 1}

@@ -239,3 +239,30 @@ def test_more_defective_than_good_parts_can_be_trained_on(tmp_path: Path) -> Non
     assert (checkpoint.facts["positives"], checkpoint.facts["negatives"]) == (12, 4)
     assert checkpoint.progress["use_counts"].tolist() == [6, 6, 6, 6]
     assert "16 training pictures" in checkpoint.threshold_source
+
+
+@pytest.mark.parametrize("validation", [0.1, 0.0])
+def test_the_best_epoch_needs_validation_pictures_of_both_kinds(tmp_path: Path, validation: float) -> None:
+    small = write_parts(tmp_path / "parts", good=10, defective=2)
+    if validation:
+        with pytest.raises(DataError, match=r"keep = 'best' with 0 defective and 1 good validation pictures"):
+            train(settings(small, keep="best", validation=validation, test=0.0), tmp_path / "run", Quiet())
+    else:
+        with pytest.raises(ConfigError, match="needs a validation share"):
+            settings(small, keep="best", validation=validation)
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+def test_a_validation_share_beside_a_published_split_is_refused(parts: Path) -> None:
+    with pytest.raises(ConfigError, match="no effect on a published split"):
+        settings(parts, fold=0, validation=0.2)
+
+
+@pytest.mark.parametrize("validation", [0.2, 0.0])
+def test_a_divergence_in_the_last_step_names_the_setting_and_keeps_no_weights(
+    parts: Path, tmp_path: Path, validation: float
+) -> None:
+    wanted = settings(parts, epochs=1, batch=64, rate=1e38, validation=validation)
+    with pytest.raises(DivergedError, match=r"training diverged. Lower rate \(now 1e\+38; try 1e\+37\)"):
+        train(wanted, tmp_path / "run", Quiet())
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
