@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -160,3 +161,21 @@ def train_settings(values: Mapping[str, Any], source: str = "settings") -> Train
     if "epochs" not in values and merged.get("items") in by_items:
         merged["epochs"] = by_items[merged["items"]]
     return check(TrainSettings, merged, source)
+
+
+def changed_settings(asked: TrainSettings, stored: Mapping[str, Any], free: Iterable[str]) -> list[str]:
+    """Settings in which an earlier run (its model_dump) differs, as "rate = 0.1 (now 0.2)"; free ones do not count.
+
+    What the earlier run did not know yet had its default. One data set may be named by two paths.
+    """
+    now = asked.model_dump(mode="json")
+    before = {name: one.default for name, one in TrainSettings.model_fields.items()} | dict(stored)
+    changed = [key for key in now if key not in {*free, "data"} and now[key] != before[key]]
+    if _absolute(now["data"]) != _absolute(before["data"]):
+        changed.insert(0, "data")
+    return [f"{key} = {before[key]} (now {now[key]})" for key in changed]
+
+
+def _absolute(spec: str) -> tuple[str, str]:
+    kind, _, rest = str(spec).partition(":")
+    return kind, os.path.realpath(os.path.expanduser(rest))  # noqa: PTH111 - a path with its options behind it

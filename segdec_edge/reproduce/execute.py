@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segdec_edge.config.train import train_settings
+from segdec_edge.config.train import changed_settings, train_settings
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.errors import ConfigError, TrainingError
 from segdec_edge.evaluation.run import evaluate_artefact
@@ -26,6 +26,8 @@ from segdec_edge.reproduce.plan import Job
 from segdec_edge.training.run import Observer, train
 
 JOB = "job.json"
+# Settings that do not shape a result, or shape one of the variants alone.
+_FREE = {"device", "tensorboard", "average_epochs", "cache_gib", "workers"}
 Said = Callable[[str], None]
 
 
@@ -35,11 +37,12 @@ def is_done(folder: Path, job: Job) -> bool:
         path = result_path(folder, variant)
         if not path.exists():
             return False
-        stored, asked = json.loads(path.read_text(encoding="utf-8"))["settings"], _comparable(job)
-        changed = sorted(key for key in asked if key in stored and stored[key] != asked[key])
+        stored = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        changed = changed_settings(job.settings, stored, _FREE)
         if changed:
-            what = ", ".join(f"{key} = {stored[key]} (now {asked[key]})" for key in changed)
-            raise ConfigError(f"{path}: was measured with {what}. Use those settings, or choose another folder.")
+            raise ConfigError(
+                f"{path}: was measured with {', '.join(changed)}. Use those settings, or choose another folder."
+            )
     return True
 
 
@@ -74,7 +77,7 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
             "variant": variant,
             "fold": job.fold,
             "seed": job.seed,
-            "settings": _comparable(job),
+            "settings": job.settings.model_dump(mode="json", exclude=_FREE),
             "versions": artefact.facts["versions"],
             "device": artefact.facts["device"],
             "precision": artefact.facts["precision"],
@@ -168,12 +171,6 @@ def job_from_json(values: Mapping[str, Any]) -> Job:
     settings = train_settings(values["settings"], JOB)
     variants = tuple((str(name), str(file)) for name, file in values["variants"])
     return Job(values["row"], variants, values["fold"], values["seed"], settings)
-
-
-def _comparable(job: Job) -> dict[str, Any]:
-    """The settings that shape a result; device and the like do not."""
-    free = {"device", "tensorboard", "average_epochs", "cache_gib", "workers"}
-    return {key: value for key, value in job.settings.model_dump(mode="json").items() if key not in free}
 
 
 def _peak_gpu_bytes() -> int:

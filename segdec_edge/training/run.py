@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from segdec_edge import __version__
-from segdec_edge.config.train import TrainSettings
+from segdec_edge.config.train import TrainSettings, changed_settings
 from segdec_edge.data.samples import Sample, with_masks
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.data.splits import Split, choose_split
@@ -312,12 +312,11 @@ def _earlier(path: Path, settings: TrainSettings, *, resume: bool) -> Checkpoint
     if not checkpoint.progress:
         raise ConfigError(f"{path}: holds weights only, wanted a checkpoint of a training run. Choose another folder.")
     require_network(checkpoint, path, in_channels=settings.channels, width=settings.width, norm=settings.norm)
-    asked = settings.model_dump(mode="json")
-    stored = {name: one.default for name, one in TrainSettings.model_fields.items()} | checkpoint.facts["settings"]
-    changed = [key for key in asked if key not in _FREE_TO_CHANGE and asked[key] != stored.get(key)]
+    changed = changed_settings(settings, checkpoint.facts["settings"], _FREE_TO_CHANGE)
     if changed:
-        what = ", ".join(f"{key} = {stored.get(key)} (now {asked[key]})" for key in changed)
-        raise ConfigError(f"{path}: was trained with {what}. Use those settings to resume, or choose another folder.")
+        raise ConfigError(
+            f"{path}: was trained with {', '.join(changed)}. Use those settings to resume, or choose another folder."
+        )
     return checkpoint
 
 
