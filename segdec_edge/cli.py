@@ -117,6 +117,26 @@ def data_split(
         _out.print(f"{path}: {count} pictures", markup=False)
 
 
+@data_app.command("import")
+def data_import(
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="coco, labelme, cvat or labelstudio.")],
+    source: Annotated[Path, typer.Argument(metavar="FILE_OR_FOLDER", help="What the annotation tool exported.")],
+    images: Annotated[Path, typer.Option("--images", help="Folder of the annotated pictures.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the data set.")],
+    classes: Annotated[str, typer.Option(help="Only these classes are defects, as a,b; by default all.")] = "",
+    min_area: Annotated[int, typer.Option(min=0, help="Pixels; smaller regions mark no defect.")] = 0,
+    link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies of the pictures.")] = False,
+    parts: Annotated[bool, typer.Option("--parts", help="Write parts.csv, each picture a part of its own.")] = False,
+) -> None:
+    """Turn what annotators export into a data set folder:OUT; boxes alone are enough."""
+    from segdec_edge.data.annotations.write import Choice, import_annotations, render
+
+    names = tuple(name.strip() for name in classes.split(",") if name.strip())
+    report = import_annotations(form, source, images, out, Choice(names, min_area, link, parts))
+    _out.print(render(report), markup=False)
+    _out.print(f"Next: segdec data check folder:{out}", markup=False)
+
+
 @app.command()
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of this training run.")],

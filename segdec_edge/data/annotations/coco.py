@@ -1,0 +1,121 @@
+"""COCO object detection and segmentation: one JSON file. Knows no picture on disk.
+
+A segmentation counts before its box; where there is none, the box does, turned by CVAT's attribute rotation. A crowd
+annotation, one mask over several objects, marks a defect like any other. Source: cocodataset.org, data format.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import Field, TypeAdapter
+
+from segdec_edge.data.annotations.parse import Exported, parse_json
+from segdec_edge.data.annotations.shapes import AnnotatedPicture, CocoRuns, Export, Polygon, Region, Shape, box
+from segdec_edge.errors import DataError
+
+WANTED = "COCO export (JSON with images, annotations and categories)"
+Id = int | str
+
+
+class _Image(Exported):
+    id: Id
+    file_name: str
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+
+
+class _Runs(Exported):
+    counts: str | list[int]
+    size: tuple[int, int]
+
+
+class _Attributes(Exported):
+    rotation: float = 0.0
+
+
+class _Annotation(Exported):
+    id: Id | None = None
+    image_id: Id
+    category_id: Id
+    bbox: tuple[float, ...] = ()
+    segmentation: list[list[float]] | _Runs | None = None
+    iscrowd: int = 0
+    attributes: _Attributes = _Attributes()
+
+
+class _Category(Exported):
+    id: Id
+    name: str
+
+
+class _Coco(Exported):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+_ADAPTER = TypeAdapter(_Coco)
+
+
+def read_coco(path: Path) -> Export:
+    """Every picture that the file lists, with its regions.
+
+    Raises DataError on another format, an id that two pictures share, and an annotation whose picture or category is
+    not in the file.
+    """
+    coco = parse_json(_ADAPTER, path, WANTED)
+    names = {category.id: category.name for category in coco.categories}
+    ids = [image.id for image in coco.images]
+    if len(set(ids)) < len(ids):
+        double = next(one for one in ids if ids.count(one) > 1)
+        raise DataError(f"{path}: two pictures have the id {double}, wanted unique ids. Export it again.")
+    _refuse_unknown(path, coco.annotations, "image_id", ids)
+    _refuse_unknown(path, coco.annotations, "category_id", list(names))
+    regions: dict[Id, list[Region]] = defaultdict(list)
+    for number, annotation in enumerate(coco.annotations):
+        where = f"annotation {number if annotation.id is None else annotation.id}"
+        label = names[annotation.category_id]
+        regions[annotation.image_id] += [Region(shape, (label,), where) for shape in _shapes(annotation, path, where)]
+    pictures = [
+        AnnotatedPicture(image.file_name, (image.height, image.width), tuple(regions[image.id]))
+        for image in coco.images
+    ]
+    crowds = sum(bool(annotation.iscrowd) for annotation in coco.annotations)
+    notes = (f"{crowds} crowd annotations are marked as defects like the others",) if crowds else ()
+    return Export(tuple(pictures), frozenset(names.values()), notes)
+
+
+def _shapes(annotation: _Annotation, path: Path, where: str) -> Iterator[Shape]:
+    match annotation.segmentation:
+        case _Runs() as runs:
+            yield CocoRuns(runs.counts if isinstance(runs.counts, str) else tuple(runs.counts), runs.size)
+        case [*polygons] if polygons:
+            for flat in polygons:
+                if len(flat) % 2:
+                    raise DataError(f"{path}: {where}: polygon of {len(flat)} numbers, wanted x, y pairs. Mend it.")
+                yield Polygon(tuple(zip(flat[::2], flat[1::2], strict=True)))
+        case _:
+            yield _box(annotation, path, where)
+
+
+def _box(annotation: _Annotation, path: Path, where: str) -> Polygon:
+    match annotation.bbox:
+        case [left, top, width, height] if width >= 0 and height >= 0:
+            return box(left, top, width, height, annotation.attributes.rotation)
+        case []:
+            raise DataError(f"{path}: {where}: neither segmentation nor bbox, wanted one. Delete or mend it.")
+    raise DataError(f"{path}: {where}: bbox {list(annotation.bbox)}, wanted x, y, width, height. Mend it.")
+
+
+def _refuse_unknown(path: Path, annotations: Sequence[_Annotation], key: str, known: Sequence[Id]) -> None:
+    there = set(known)
+    unknown = [one for one in annotations if getattr(one, key) not in there]
+    if unknown:
+        first = unknown[0]
+        raise DataError(
+            f"{path}: {len(unknown)} annotations have an unknown {key}, first annotation {first.id} with"
+            f" {getattr(first, key)}. Export pictures and annotations together."
+        )

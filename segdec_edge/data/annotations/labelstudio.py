@@ -1,0 +1,213 @@
+"""Label Studio: its JSON export, alone or with its brush masks as PNG beside it. Knows no picture on disk.
+
+Coordinates are percent of the picture; a rectangle turns clockwise about its top left corner, an ellipse about its
+centre. PNG masks name their task, not their picture (task-7-annotation-9-by-me@x.org-tag-scratch-0.png): the JSON says
+which one that is. Predictions are not annotations.
+Source: labelstud.io, export and tags; label-studio-converter, brush.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pydantic import Field, TypeAdapter
+
+from segdec_edge.data.annotations.parse import Exported, parse_json
+from segdec_edge.data.annotations.shapes import (
+    AnnotatedPicture,
+    BrushRuns,
+    Export,
+    MaskFile,
+    Polygon,
+    Region,
+    Shape,
+    ellipse,
+    turned_box,
+)
+from segdec_edge.errors import DataError
+from segdec_edge.pictures import SUFFIXES
+
+WANTED = "Label Studio export (JSON, not JSON-MIN)"
+_MASK = re.compile(r"task-(\d+)-annotation-\d+-by-[^-]*-[^-]+-(.+)-\d+\.png")
+_SHAPES = frozenset({"rectangle", "polygon", "ellipse", "brush"})
+_NO_REGIONS = frozenset({"keypoint", "vector", "bitmask"})
+Masks: TypeAlias = Mapping[int, Sequence[Region]]
+
+
+class _Value(Exported):
+    x: float | None = None
+    y: float | None = None
+    width: float | None = None
+    height: float | None = None
+    rotation: float = 0.0
+    radiusX: float | None = None
+    radiusY: float | None = None
+    points: list[tuple[float, float]] | None = None
+    rle: list[int] | None = None
+    labels: list[str] | None = None
+    rectanglelabels: list[str] | None = None
+    polygonlabels: list[str] | None = None
+    ellipselabels: list[str] | None = None
+    brushlabels: list[str] | None = None
+
+    def classes(self) -> tuple[str, ...]:
+        lists = (self.labels, self.rectanglelabels, self.polygonlabels, self.ellipselabels, self.brushlabels)
+        return tuple(name for names in lists for name in names or ())
+
+
+class _Result(Exported):
+    id: str = ""
+    type: str
+    value: _Value | None = None
+    original_width: int | None = Field(None, gt=0)
+    original_height: int | None = Field(None, gt=0)
+    image_rotation: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """rectangle, polygon, ellipse, brush; of a result with `labels` alone, what its value holds."""
+        if self.type != "labels" or self.value is None:
+            return self.type.removesuffix("labels")
+        keys = {"rle": "brush", "points": "polygon", "radiusX": "ellipse", "width": "rectangle"}
+        return next((kind for key, kind in keys.items() if getattr(self.value, key) is not None), "")
+
+
+class _Annotation(Exported):
+    result: list[_Result]
+    was_cancelled: bool = False
+
+
+class _Task(Exported):
+    id: int
+    annotations: list[_Annotation]
+    data: dict[str, Any]
+
+
+_ADAPTER = TypeAdapter(list[_Task])
+
+
+def read_labelstudio(source: Path) -> Export:
+    """Every picture of a JSON export, or of a folder that holds one and PNG masks; several annotations are united.
+
+    A task nobody annotated, one that was skipped, and one with nothing but a class for the whole picture are left out.
+    Raises DataError.
+    """
+    path = _json_in(source) if source.is_dir() else source
+    tasks = parse_json(_ADAPTER, path, WANTED)
+    masks = _masks(source) if source.is_dir() else {}
+    unknown = sorted(masks.keys() - {task.id for task in tasks})
+    if unknown:
+        raise DataError(f"{source}: masks of task {unknown[0]}, which is not in {path.name}. Export both again.")
+    pictures = tuple(_picture(task, path, masks.get(task.id, ())) for task in tasks)
+    several = sum(len([one for one in task.annotations if not one.was_cancelled]) > 1 for task in tasks)
+    notes = (f"{several} pictures have several annotations: whatever one of them marks is a defect",) if several else ()
+    classes = frozenset(name for picture in pictures for region in picture.regions for name in region.labels)
+    return Export(pictures, classes, notes)
+
+
+def _json_in(folder: Path) -> Path:
+    files = sorted(folder.glob("*.json"))
+    if len(files) != 1:
+        raise DataError(
+            f"{folder}: {len(files)} JSON files, wanted one. Put the project's JSON export beside its PNG masks."
+        )
+    return files[0]
+
+
+def _masks(folder: Path) -> Masks:
+    masks: dict[int, list[Region]] = defaultdict(list)
+    for path in sorted(folder.rglob("task-*.png")):
+        name = _MASK.fullmatch(path.name)
+        if not name:
+            raise DataError(
+                f"{path}: wanted task-NUMBER-annotation-NUMBER-by-… as Label Studio names masks. Export again."
+            )
+        masks[int(name[1])].append(Region(MaskFile(path), (name[2],), path.name))
+    return masks
+
+
+def _picture(task: _Task, path: Path, masks: Sequence[Region]) -> AnnotatedPicture:
+    where = f"{path}: task {task.id}"
+    done = [annotation for annotation in task.annotations if not annotation.was_cancelled]
+    results = [result for annotation in done for result in annotation.result]
+    shown = [result for result in results if result.kind in _SHAPES | _NO_REGIONS]
+    regions = (*_regions(shown, where), *masks)
+    left_out = None
+    if not regions:
+        left_out = _undecided(task, done, results)
+    return AnnotatedPicture(_name(task.data, where), _size(shown, where), regions, left_out)
+
+
+def _undecided(task: _Task, done: Sequence[_Annotation], results: Sequence[_Result]) -> str | None:
+    if not task.annotations:
+        return "not annotated yet"
+    if not done:
+        return "skipped by the annotator"
+    return "nothing but a class for the whole picture" if results else None
+
+
+def _regions(results: Sequence[_Result], where: str) -> Iterator[Region]:
+    """One for each shape; a shape and its class may be two results of one id, of which only the one with it counts."""
+    classed = {result.id for result in results if result.id and result.value and result.value.classes()}
+    for result in results:
+        labels = result.value.classes() if result.value else ()
+        if labels or result.id not in classed:
+            name = f"{result.kind} {result.id}".strip()
+            yield Region(_shape(result, f"{where}: {name}"), labels, name)
+
+
+def _shape(result: _Result, where: str) -> Shape:
+    value, wide, high = result.value or _Value(), result.original_width, result.original_height
+    if result.kind in _NO_REGIONS:
+        raise DataError(f"{where}: a {result.kind} marks no region here. Draw it as polygon or brush, or delete it.")
+    if wide is None or high is None:
+        raise DataError(f"{where}: original_width or original_height is missing. Open the task once and export again.")
+    if result.image_rotation:
+        raise DataError(f"{where}: was drawn on a turned picture. Turn the picture file and annotate that one.")
+    across, down = wide / 100.0, high / 100.0
+    match result.kind, value:
+        case "rectangle", _Value(x=float(x), y=float(y), width=float(width), height=float(height)):
+            corner = (x * across, y * down)
+            return turned_box(*corner, width * across, height * down, value.rotation, corner)
+        case "ellipse", _Value(x=float(x), y=float(y), radiusX=float(radius_x), radiusY=float(radius_y)):
+            return ellipse((x * across, y * down), (radius_x * across, radius_y * down), value.rotation)
+        case "polygon", _Value(points=list(points)):
+            return Polygon(tuple((x * across, y * down) for x, y in points))
+        case "brush", _Value(rle=list(code)) if all(0 <= number < 256 for number in code):
+            return BrushRuns(bytes(code))
+    raise DataError(f"{where}: its value is no {result.kind}, wanted {WANTED}. Export it again.")
+
+
+def _size(results: Sequence[_Result], where: str) -> tuple[int, int] | None:
+    sizes = {(one.original_height, one.original_width) for one in results}
+    if len(sizes) > 1:
+        raise DataError(f"{where}: its shapes were drawn on pictures of different sizes. Annotate it again.")
+    for height, width in sizes:
+        if height is not None and width is not None:
+            return height, width
+    return None
+
+
+def _name(data: Mapping[str, Any], where: str) -> str:
+    """The picture's path: of an address its path, of local files what `?d=` says."""
+    paths = [
+        path for value in data.values() if isinstance(value, str) for path in [_path_in(value)] if _is_picture(path)
+    ]
+    if len(set(paths)) != 1:
+        raise DataError(f"{where}: {len(set(paths))} pictures in its data, wanted one. Export a project of pictures.")
+    return paths[0]
+
+
+def _path_in(address: str) -> str:
+    parts = urlsplit(address)
+    local = parse_qs(parts.query).get("d")
+    return local[0] if local else unquote(parts.path) if parts.scheme else unquote(address.partition("?")[0])
+
+
+def _is_picture(path: str) -> bool:
+    return PurePosixPath(path.replace("\\", "/")).suffix.lower() in SUFFIXES

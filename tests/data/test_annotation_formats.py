@@ -1,0 +1,271 @@
+"""Each tool's real export, written by hand: known shapes come back to the pixel as a data set."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from segdec_edge.types import BoolMask
+from tests.data.annotated import SIZE_HW, disc, imported, pictures, rectangle, save, three_regions, turned, write_json
+from tests.data.test_annotation_shapes import BRUSH, COCO_TEXT
+
+Masks = dict[str, BoolMask | None]
+
+
+def same(masks: Masks, **wanted: BoolMask | None) -> None:
+    assert masks.keys() == wanted.keys()
+    for name, mask in wanted.items():
+        got = masks[name]
+        assert (got is None) == (mask is None), name
+        assert mask is None or np.array_equal(np.asarray(got), mask), name
+
+
+def coco_file(annotations: list[dict[str, Any]], *names: str) -> dict[str, Any]:
+    return {
+        "info": {"description": "parts", "version": "1.0"},
+        "licenses": [{"id": 0, "name": "", "url": ""}],
+        "images": [
+            {"id": number, "file_name": name, "width": 32, "height": 24} for number, name in enumerate(names, 1)
+        ],
+        "categories": [
+            {"id": 1, "name": "scratch", "supercategory": ""},
+            {"id": 2, "name": "dent", "supercategory": ""},
+        ],
+        "annotations": [
+            {"id": number, "category_id": 1, "iscrowd": 0, "area": 1.0} | annotation
+            for number, annotation in enumerate(annotations, 1)
+        ],
+    }
+
+
+def test_coco_polygons_runs_boxes_and_crowds(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png", "b.png", "c.png", "d.png", "e.png", "good.png")
+    lengths = [8 * 24 + 5, *([7, 17] * 11), 7, 768 - (19 * 24 + 12)]
+    annotations: list[dict[str, Any]] = [
+        {"image_id": 1, "segmentation": [[8, 5, 20, 5, 20, 12, 8, 12], [3, 14, 6, 14, 6, 20, 3, 20]], "bbox": [0] * 4},
+        {"image_id": 1, "segmentation": [[31, 23, 32, 23, 32, 24, 31, 24]], "bbox": [31, 23, 1, 1]},
+        {"image_id": 2, "segmentation": {"counts": COCO_TEXT, "size": [24, 32]}, "bbox": [3, 5, 29, 19]},
+        {"image_id": 3, "segmentation": {"counts": lengths, "size": [24, 32]}, "bbox": [8, 5, 12, 7], "iscrowd": 1},
+        {"image_id": 4, "segmentation": [], "bbox": [8.0, 5.0, 12.0, 7.0], "category_id": 2},
+        {"image_id": 5, "bbox": [9, 8, 14, 6], "attributes": {"occluded": False, "rotation": 30.0}},
+    ]
+    names = ("a.png", "b.png", "c.png", "d.png", "e.png", "good.png")
+    source = write_json(tmp_path / "instances_default.json", coco_file(annotations, *names))
+    masks, report = imported("coco", source, images, tmp_path / "out")
+    marked = rectangle(8, 5, 20, 12)
+    same(masks, a=three_regions(), b=three_regions(), c=marked, d=marked, e=turned((16, 11), 14, 6, 30), good=None)
+    assert (report.good, report.defective, report.regions) == (1, 5, 7)
+    assert any("1 crowd annotations" in note for note in report.notes)
+
+
+def labelme_file(name: str, *shapes: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": [
+            {"label": "scratch", "group_id": None, "description": "", "flags": {}, "mask": None} | one for one in shapes
+        ],
+        "imagePath": name,
+        "imageData": None,
+        "imageHeight": 24,
+        "imageWidth": 32,
+    }
+
+
+def test_labelme_shapes(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png", "b.png", "c.png", "d.png", "good.png")
+    crop = base64.b64encode(cv2.imencode(".png", np.full((7, 12), 255, np.uint8))[1].tobytes()).decode()
+    corner = [[16, 4], [16, 14], [13, 14], [13, 4]]
+    shapes: dict[str, dict[str, Any]] = {
+        "a": {"shape_type": "polygon", "points": [[8.0, 5.0], [20.0, 5.0], [20.0, 12.0], [8.0, 12.0]]},
+        "b": {"shape_type": "rectangle", "points": [[20.0, 12.0], [8.0, 5.0]]},
+        "c": {"shape_type": "mask", "points": [[8.0, 5.0], [19.0, 11.0]], "mask": crop},
+        "d": {"shape_type": "oriented_rectangle", "points": corner},
+    }
+    for name, shape in shapes.items():
+        write_json(tmp_path / "json" / f"{name}.json", labelme_file(f"..\\in\\{name}.png", shape))
+    write_json(tmp_path / "json" / "good.json", labelme_file("good.png"))
+    masks, _ = imported("labelme", tmp_path / "json", images, tmp_path / "out")
+    marked = rectangle(8, 5, 20, 12)
+    same(masks, a=marked, b=marked, c=marked, d=rectangle(13, 4, 16, 14), good=None)
+
+
+def test_labelme_beside_its_picture_and_a_circle(tmp_path: Path) -> None:
+    images = pictures(tmp_path, "a.png", "b.png")
+    circle = {"shape_type": "circle", "points": [[16.0, 12.0], [16.0, 20.0]]}
+    source = write_json(tmp_path / "a.json", labelme_file("a.png", circle))
+    masks, report = imported("labelme", source, images, tmp_path / "out")
+    same(masks, a=disc((16, 12), 8))
+    assert any("1 pictures are not in the export" in note and "b.png" in note for note in report.notes)
+
+
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <meta>
+    <task>
+      <id>4</id><name>parts</name><size>6</size><mode>annotation</mode>
+      <labels>
+        <label><name>scratch</name><color>#fa3253</color><type>any</type><attributes></attributes></label>
+        <label><name>dent</name><color>#33ddff</color><type>any</type><attributes></attributes></label>
+      </labels>
+    </task>
+    <dumped>2024-05-02 09:12:44.121+00:00</dumped>
+  </meta>
+  <image id="0" name="a.png" width="32" height="24">
+    <box label="scratch" source="manual" occluded="0" xtl="8.00" ytl="5.00" xbr="20.00" ybr="12.00" z_order="0">
+      <attribute name="depth">2</attribute>
+    </box>
+    <polygon label="dent" source="manual" occluded="0" points="3.00,14.00;6.00,14.00;6.00,20.00;3.00,20.00" z_order="0">
+    </polygon>
+    <mask label="dent" source="manual" occluded="0" rle="0, 1" left="31" top="23" width="1" height="1" z_order="0">
+    </mask>
+  </image>
+  <image id="1" name="b.png" width="32" height="24">
+    <box label="scratch" source="manual" occluded="0" xtl="9.00" ytl="8.00" xbr="23.00" ybr="14.00" rotation="330.00"
+      z_order="0"></box>
+  </image>
+  <image id="2" name="c.png" width="32" height="24">
+    <mask label="scratch" source="manual" occluded="0" rle="1, 2, 3" left="8" top="5" width="3" height="2" z_order="0">
+    </mask>
+  </image>
+  <image id="3" name="d.png" width="32" height="24">
+    <ellipse label="dent" source="manual" occluded="0" cx="16.00" cy="12.00" rx="8.00" ry="8.00" z_order="0"></ellipse>
+  </image>
+  <image id="4" name="good.png" width="32" height="24">
+  </image>
+  <image id="5" name="tagged.png" width="32" height="24">
+    <tag label="dent" source="manual"></tag>
+  </image>
+</annotations>
+"""
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_cvat_for_images(tmp_path: Path, unpacked: bool) -> None:
+    names = ("a.png", "b.png", "c.png", "d.png", "good.png", "tagged.png")
+    images = pictures(tmp_path / "task" / "images", *names)
+    (tmp_path / "task" / "annotations.xml").write_text(CVAT)
+    source = tmp_path / "task" if unpacked else tmp_path / "task" / "annotations.xml"
+    masks, report = imported("cvat", source, images, tmp_path / "out")
+    runs = rectangle(9, 5, 11, 6)
+    same(masks, a=three_regions(), b=turned((16, 11), 14, 6, 330), c=runs, d=disc((16, 12), 8), good=None)
+    assert "1 pictures left out: nothing but a tag" in report.notes
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_cvat_segmentation_masks(tmp_path: Path, channels: int) -> None:
+    images = pictures(tmp_path / "in", "a.png", "sub/b.jpg", "good.png", "black.png")
+    export = tmp_path / "export"
+    (export / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (export / "ImageSets" / "Segmentation" / "default.txt").write_text("a\nsub/b\ngood\nblack\n")
+    (export / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\nscratch:250,50,83::\ndent:51,221,255::\n"
+    )
+    values: list[Any] = [1, 2] if channels == 1 else [(83, 50, 250), (255, 221, 51)]
+    canvas = np.zeros((*SIZE_HW, channels), np.uint8)
+    save(export / "SegmentationClass" / "black.png", canvas)
+    canvas[rectangle(8, 5, 20, 12)] = values[0]
+    save(export / "SegmentationClass" / "sub" / "b.png", canvas)
+    canvas[rectangle(3, 14, 6, 20)] = values[1]
+    save(export / "SegmentationClass" / "a.png", canvas)
+    masks, _ = imported("cvat", export, images, tmp_path / "out", classes=("dent",))
+    same(masks, **{"a": rectangle(3, 14, 6, 20), "sub/b": None, "good": None, "black": None})
+    masks, _ = imported("cvat", export, images, tmp_path / "all")
+    both = rectangle(3, 14, 6, 20) | rectangle(8, 5, 20, 12)
+    same(masks, **{"a": both, "sub/b": rectangle(8, 5, 20, 12), "good": None, "black": None})
+
+
+def task(number: int, image: str, *results: dict[str, Any] | None, **annotation: Any) -> dict[str, Any]:
+    """A task with one annotation of these results; without annotation where the one result is None."""
+    made = [
+        {"id": f"r{index}", "from_name": "tag", "to_name": "image", "origin": "manual", "image_rotation": 0}
+        | {"original_width": 32, "original_height": 24}
+        | result
+        for index, result in enumerate(results)
+        if result is not None
+    ]
+    done = [] if None in results else [{"id": number + 100, "completed_by": 1, "result": made} | annotation]
+    return {"id": number, "file_upload": "x", "annotations": done, "predictions": [], "data": {"image": image}}
+
+
+def rectangle_result(x: float, y: float, width: float, height: float, rotation: float = 0) -> dict[str, Any]:
+    """In pixels here, percent in the file."""
+    across, down = 100 / 32, 100 / 24
+    value = {"x": x * across, "y": y * down, "width": width * across, "height": height * down, "rotation": rotation}
+    return {"type": "rectanglelabels", "value": value | {"rectanglelabels": ["scratch"]}}
+
+
+def test_label_studio_json(tmp_path: Path) -> None:
+    names = ("a.png", "b.png", "c.png", "d.png", "e.png", "good.png", "open.png", "skipped.png", "choice.png")
+    images = pictures(tmp_path / "in", *names)
+    corners = [[25.0, 100 * 5 / 24], [62.5, 100 * 5 / 24], [62.5, 50.0], [25.0, 50.0]]
+    polygon = {"type": "polygonlabels", "value": {"points": corners, "closed": True, "polygonlabels": ["dent"]}}
+    brush = {"type": "brushlabels", "value": {"format": "rle", "rle": list(BRUSH), "brushlabels": ["scratch"]}}
+    choice = {"type": "choices", "value": {"choices": ["defective"]}}
+    plain = {"type": "rectangle", "id": "z", "value": {"x": 25, "y": 50, "width": 25, "height": 25, "rotation": 0}}
+    twin = plain | {"type": "labels", "value": plain["value"] | {"labels": ["dent"]}}  # type: ignore[operator]
+    source = write_json(
+        tmp_path / "project-1.json",
+        [
+            task(1, "/data/upload/1/3f2a1b9c-a.png", rectangle_result(16, 4, 10, 3, 90)),
+            task(2, "/data/local-files/?d=parts/b.png", polygon, {"type": "relation", "from_id": "a", "to_id": "b"}),
+            task(3, "https://files.example/set/c.png?token=a%2Fb", brush, choice),
+            task(4, "s3://bucket/d.png", rectangle_result(6, 8, 14, 6, 30)),
+            task(5, "/data/upload/1/00ff00aa-e.png", plain, twin),
+            task(6, "/data/upload/1/00ff00aa-good.png"),
+            task(7, "/data/upload/1/00ff00aa-open.png", None),
+            task(8, "/data/upload/1/00ff00aa-skipped.png", rectangle_result(1, 1, 5, 5), was_cancelled=True),
+            task(9, "/data/upload/1/00ff00aa-choice.png", choice),
+        ],
+    )
+    masks, report = imported("labelstudio", source, images, tmp_path / "out")
+    cosine, sine = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    centre = (6 + 7 * cosine - 3 * sine, 8 + 7 * sine + 3 * cosine)
+    marked = rectangle(8, 5, 20, 12)
+    same(
+        masks,
+        a=rectangle(13, 4, 16, 14),
+        b=marked,
+        c=three_regions(),
+        d=turned(centre, 14, 6, 30),
+        e=rectangle(8, 12, 16, 18),
+        good=None,
+    )
+    assert report.regions == 5
+    left_out = [note for note in report.notes if "left out" in note]
+    assert [note.partition(": ")[2] for note in left_out] == [
+        "not annotated yet",
+        "skipped by the annotator",
+        "nothing but a class for the whole picture",
+    ]
+
+
+def test_label_studio_several_annotations_are_united(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png")
+    one, other = task(1, "a.png", rectangle_result(8, 5, 12, 7)), task(1, "a.png", rectangle_result(3, 14, 3, 6))
+    source = write_json(tmp_path / "a.json", [one | {"annotations": one["annotations"] + other["annotations"]}])
+    masks, report = imported("labelstudio", source, images, tmp_path / "out")
+    same(masks, a=rectangle(8, 5, 20, 12) | rectangle(3, 14, 6, 20))
+    assert any("1 pictures have several annotations" in note for note in report.notes)
+
+
+def test_label_studio_png_masks_beside_the_json(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png", "b.png", "good.png")
+    source = tmp_path / "export"
+    names = ("/data/upload/1/3f2a1b9c-a.png", "/data/upload/1/3f2a1b9c-b.png", "/data/upload/1/3f2a1b9c-good.png")
+    write_json(source / "project.json", [task(number, name) for number, name in enumerate(names, 7)])
+    first, second = rectangle(8, 5, 20, 12), rectangle(3, 14, 6, 20)
+    by = "annotation-9-by-me@example.org-tag"
+    save(source / f"task-7-{by}-deep-scratch-0.png", first.astype(np.uint8) * 255)
+    save(source / f"task-7-{by}-deep-scratch-1.png", second.astype(np.uint8) * 255)
+    save(source / f"task-8-{by}-dent-0.png", second.astype(np.uint8) * 255)
+    masks, _ = imported("labelstudio", source, images, tmp_path / "out")
+    same(masks, a=first | second, b=second, good=None)
+    masks, _ = imported("labelstudio", source, images, tmp_path / "some", classes=("deep-scratch",))
+    same(masks, a=first | second, b=None, good=None)
