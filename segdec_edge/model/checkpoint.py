@@ -1,7 +1,7 @@
 """Checkpoints: a network's weights with the facts needed to use, judge and resume it. Knows no training loop.
 
 A file is what torch.save makes of plain dicts, lists, numbers, strings and tensors, and is read with weights_only=True.
-A bare state_dict, as the authors' implementation writes it, is read too.
+A state_dict, as the authors' implementation writes it, is read too (authors.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from torch.torch_version import TorchVersion
 
 from segdec_edge.errors import CheckpointError, ModelError
 from segdec_edge.files import sha256_of, write_atomic
-from segdec_edge.model.segdecnet import NormKind, SegDecNet
+from segdec_edge.model.authors import authors_state, network_of
+from segdec_edge.model.segdecnet import SegDecNet
 
 FORMAT = 1
 # All of these were seen on cut or changed files: the unpickler uses what it reads before it looks at it.
@@ -86,17 +87,17 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint of ours, or a bare state_dict of the authors' implementation.
+    """Read a checkpoint of ours, or one of the authors' implementation.
 
     Raises CheckpointError where the file is missing, corrupt, from a newer version or of another network.
     """
     path = Path(path)
     content = _read(path)
-    if "state_dict" not in content:
-        content = {"format": FORMAT, "network": _infer_network(content, path), "state_dict": content}
-    if content.get("format") != FORMAT:
+    if "format" not in content:
+        return _rebuild_authors(content, path)
+    if content["format"] != FORMAT:
         raise CheckpointError(
-            f"{path}: checkpoint format {content.get('format')}, wanted {FORMAT}. Update segdec-edge to read it."
+            f"{path}: checkpoint format {content['format']}, wanted {FORMAT}. Update segdec-edge to read it."
         )
     try:
         return _rebuild(content, path)
@@ -106,6 +107,26 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: damaged, its content makes no sense ({_first_line(error)}). Copy it again, or train anew."
         ) from error
+
+
+def load_authors(path: Path) -> Checkpoint:
+    """Read a checkpoint of the authors' implementation: weights and sha256, nothing else is in such a file.
+
+    Raises CheckpointError as load_checkpoint, and where the file is one of ours.
+    """
+    content = _read(path)
+    if "format" in content:
+        raise CheckpointError(
+            f"{path}: is a checkpoint of segdec-edge, wanted one of the authors' implementation. Use it as it is."
+        )
+    return _rebuild_authors(content, path)
+
+
+def _rebuild_authors(content: Mapping[str, Any], path: Path) -> Checkpoint:
+    state = authors_state(content, path)
+    net = network_of(state, path)
+    _load_weights(net, state, path)
+    return Checkpoint(net=net.eval(), sha256=sha256_of(path))
 
 
 def _rebuild(content: Mapping[str, Any], path: Path) -> Checkpoint:
@@ -162,17 +183,6 @@ def _refusal(error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-
-
-def _infer_network(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    first = state.get("volume.0.0.weight")
-    if not isinstance(first, Tensor) or first.dim() != 4:
-        raise CheckpointError(
-            f"{path}: no weights of SegDecNet in it (its first key is {next(iter(state))}), wanted volume.0.0.weight"
-            " and the rest. Is it a checkpoint of another network?"
-        )
-    norm: NormKind = "feature" if "volume.0.1.scale" in state else "batch"
-    return {"in_channels": first.shape[1], "width": first.shape[0] / 32, "norm": norm}
 
 
 def _load_weights(net: SegDecNet, state: Mapping[str, Tensor], path: Path) -> None:
