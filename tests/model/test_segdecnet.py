@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from segdec_edge.errors import ModelError, SizeError
 from segdec_edge.model.backend import TorchBackend, spec_of
 from segdec_edge.model.segdecnet import SegDecNet, check_size, nearest_legal_size
 from tests.nets import lively_net, textures
+from tests.restatement import plain_segdecnet, published_shapes
+
 
 @pytest.mark.parametrize(
     ("in_channels", "size_hw", "batch"),
@@ -34,9 +33,10 @@ def test_it_is_the_published_network(in_channels: int, size_hw: tuple[int, int],
         torch.testing.assert_close(segmentation, wanted_segmentation, atol=1e-9, rtol=0)
 
 
-def test_the_full_width_is_equal_too() -> None:
-    net = lively_net(width=1.0).double()
-    x = torch.rand(1, 1, 72, 136, dtype=torch.float64)
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_the_full_width_is_equal_too(in_channels: int) -> None:
+    net = lively_net(in_channels, width=1.0).double()
+    x = torch.rand(1, in_channels, 72, 136, dtype=torch.float64)
     with torch.no_grad():
         for found, wanted in zip(net(x), plain_segdecnet(net.state_dict(), x), strict=True):
             torch.testing.assert_close(found, wanted, atol=1e-9, rtol=0)
