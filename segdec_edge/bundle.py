@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from segdec_edge.files import folder_atomic, sha256_of, write_atomic
 from segdec_edge.types import ModelSpec
 
 FORMAT = 1
+DIGEST = "digest"
 MODEL, META, SPLIT, ENGINES = "model.onnx", "meta.json", "split.json", "engines"
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -37,7 +39,8 @@ class Record(BaseModel):
 
 
 class InputFacts(Record):
-    """size_hw in pixels; colour: the channel order of the pixels."""
+    """size_hw in pixels; colour: the channel order of the pixels; source_hw: smallest and largest height and width of
+    the pictures trained on, before they were resized."""
 
     size_hw: Size
     channels: Literal[1, 3]
@@ -45,6 +48,7 @@ class InputFacts(Record):
     name: str = "pixels"
     dtype: Literal["uint8"] = "uint8"
     layout: Literal["NHWC"] = "NHWC"
+    source_hw: tuple[Size, Size] | None = None
 
 
 class OutputFacts(Record):
@@ -161,6 +165,7 @@ class Bundle:
             threshold=meta.threshold.value,
             sha256=meta.model.sha256,
             precision=meta.model.precision,
+            source_hw=meta.input.source_hw,
         )
 
     def split(self) -> Mapping[str, Any] | None:
@@ -266,7 +271,14 @@ def _rewrite(path: Path, change: Callable[[Meta], Meta]) -> Bundle:
 
 
 def _to_text(meta: Meta) -> str:
-    return meta.model_dump_json(indent=2) + "\n"
+    values = json.loads(meta.model_dump_json())
+    return json.dumps({**values, DIGEST: digest_of(values)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """SHA-256 of meta.json's content without its own digest, whatever the order of keys and the white space."""
+    content = {key: value for key, value in values.items() if key != DIGEST}
+    return sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _read_meta(path: Path) -> Meta:
@@ -276,14 +288,21 @@ def _read_meta(path: Path) -> Meta:
         newer = isinstance(found, int) and found > FORMAT
         advice = "Update segdec-edge to read it." if newer else "Export the checkpoint again."
         raise BundleError(f"{path}: bundle format {found}, wanted {FORMAT}. {advice}")
+    stored = values.pop(DIGEST, None)
     try:
-        return Meta.model_validate_json(json.dumps(values))
+        meta = Meta.model_validate_json(json.dumps(values))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise BundleError(
             f"{path}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}. Export the checkpoint again."
         ) from error
+    if stored != digest_of(values):
+        raise BundleError(
+            f"{path}: its content is not what its digest says: the file was changed by hand or damaged."
+            " Copy the bundle again, or export it anew; another threshold belongs into station.toml."
+        )
+    return meta
 
 
 def _json_object(path: Path) -> dict[str, Any]:

@@ -40,7 +40,9 @@ Spec = Annotated[
 def main() -> None:
     """Entry point: exit 0, or 1 with one clear line per mistake; 2 for a wrong command line (typer)."""
     # Through rich, so that a warning does not tear the station's live table.
-    handler = RichHandler(console=_errors, show_time=False, show_path=False, rich_tracebacks=False)
+    # In a log file rich would cut a line at 80 columns.
+    rich = RichHandler(console=_errors, show_time=False, show_path=False, rich_tracebacks=False)
+    handler = rich if _errors.is_terminal else logging.StreamHandler()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     try:
         app()

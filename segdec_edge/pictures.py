@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from segdec_edge.errors import PictureError
@@ -15,6 +16,8 @@ from segdec_edge.types import Pixels
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MIN_CONTRAST = 0.5
 """Grey levels, standard deviation: below it a picture shows nothing to judge. A real sensor's noise alone is above."""
+
+SIZE_TOLERANCE = 1.1
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -42,13 +45,15 @@ def read_bytes(path: Path) -> bytes:
         raise PictureError(f"{path}: no such picture. Check the path, or remove it from the list.") from None
     except OSError as error:
         raise PictureError(f"{path}: cannot be read ({error.strerror}). Check the file and its permissions.") from error
+    except ValueError as error:
+        raise PictureError(f"{str(path)!a}: no file can have this name ({error}). Correct the list.") from error
 
 
 def decode(data: bytes, source: str) -> NDArray[np.generic]:
     """Decode a picture file's bytes without any conversion. Raises PictureError; source names it in the message."""
     if _is_truncated(data):
         raise PictureError(f"{source}: the file ends early ({len(data)} bytes), wanted a whole picture. Copy it again.")
-    pixels = _decoded(data) if data else None
+    pixels = _decoded(data, source) if data else None
     if pixels is None:
         raise PictureError(
             f"{source}: not a readable picture ({len(data)} bytes), wanted a whole {', '.join(sorted(SUFFIXES))}."
@@ -116,6 +121,25 @@ def refuse_flat(prepared: Pixels, source: str) -> Pixels:
     return prepared
 
 
+def refuse_other_size(pixels: Pixels, source_hw: tuple[tuple[int, int], tuple[int, int]] | None, source: str) -> Pixels:
+    """Give back a picture (h, w[, 3]) whose sides are within 10 % of those trained on; None takes any size.
+
+    A crop or a strip would be stretched to the network's input, and its defects would no longer look like any.
+    Raises PictureError.
+    """
+    if source_hw is None:
+        return pixels
+    low, high = source_hw
+    for side, smallest, largest in zip(pixels.shape[:2], low, high, strict=True):
+        if not smallest / SIZE_TOLERANCE <= side <= largest * SIZE_TOLERANCE:
+            trained = f"{low[0]}x{low[1]}" + ("" if low == high else f" to {high[0]}x{high[1]}")
+            raise PictureError(
+                f"{source}: a picture of {pixels.shape[0]}x{pixels.shape[1]} (HxW), trained on {trained}, wanted sides"
+                " within 10 %. Check the camera's region and binning, or train on such pictures."
+            )
+    return pixels
+
+
 def contrast_of(prepared: Pixels) -> float:
     """The largest standard deviation of any channel of a picture (H, W, C), in grey levels."""
     return float(cv2.meanStdDev(prepared)[1].max())
@@ -131,11 +155,30 @@ def overlay(pixels: Pixels, heatmap: NDArray[np.float32], opacity: float = 0.45)
     return np.asarray(np.round(colour * (1 - alpha) + tint * alpha), dtype=np.uint8)
 
 
-def _decoded(data: bytes) -> NDArray[np.generic] | None:
+def _decoded(data: bytes, source: str) -> NDArray[np.generic] | None:
+    if data.startswith(_JPEG_START) and (pixels := _decoded_jpeg(data, source)) is not None:
+        return pixels
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:  # a damaged header that asks for more than 2^30 pixels, or 2^20 in a row
         return None
+
+
+def _decoded_jpeg(data: bytes, source: str) -> NDArray[np.uint8] | None:
+    """As OpenCV decodes it, to the bit, but a JPEG damaged inside is refused, where OpenCV fills in grey.
+
+    None for other colours than grey, YCbCr and RGB: OpenCV knows more of them. Raises PictureError.
+    """
+    try:
+        colours = simplejpeg.decode_jpeg_header(data)[2]
+        if colours not in ("Gray", "YCbCr", "RGB"):
+            return None
+        if colours == "Gray":
+            return np.asarray(simplejpeg.decode_jpeg(data, colorspace="GRAY")[:, :, 0], np.uint8)
+        return np.asarray(simplejpeg.decode_jpeg(data, colorspace="BGR"), np.uint8)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise PictureError(f"{source}: a damaged JPEG ({reason}), wanted a whole picture. Copy it again.") from error
 
 
 def _is_truncated(data: bytes) -> bool:

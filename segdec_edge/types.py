@@ -32,7 +32,8 @@ class ModelSpec:
 
     size_hw and heatmap_hw in pixels; channels 1 (grey) or 3 (BGR); threshold on the score, in [0, 1];
     sha256 of the artefact (ONNX file or checkpoint); precision as the field writes it (fp32, bf16, fp16, int8);
-    max_batch None where any batch size goes.
+    max_batch None where any batch size goes; source_hw the smallest and largest height and width of the pictures
+    trained on, before they were resized, None where that is not known.
     """
 
     size_hw: tuple[int, int]
@@ -42,6 +43,7 @@ class ModelSpec:
     sha256: str
     precision: str = "fp32"
     max_batch: int | None = None
+    source_hw: tuple[tuple[int, int], tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True)

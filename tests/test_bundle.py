@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from segdec_edge.bundle import (
+    DIGEST,
+    META,
     Accuracy,
     Bundle,
     InputFacts,
@@ -21,6 +23,7 @@ from segdec_edge.bundle import (
     Step,
     Threshold,
     add_accuracy,
+    digest_of,
     model_facts,
     read_bundle,
     set_threshold,
@@ -254,6 +257,32 @@ def test_a_newer_accuracy_replaces_the_older_of_the_same_kind(bundle: Bundle) ->
 
 
 def test_keys_of_a_newer_writer_survive_a_rewrite(bundle: Bundle) -> None:
-    edit(bundle.path, lambda values: values["model"].update(folded=True))
+    def write_as_newer(values: dict[str, Any]) -> None:
+        values["model"].update(folded=True)
+        values[DIGEST] = digest_of(values)
+
+    edit(bundle.path, write_as_newer)
     set_threshold(bundle.path, 0.5, "because")
     assert json.loads((bundle.path / "meta.json").read_text())["model"]["folded"] is True
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("threshold", {"value": 0.9999, "source": "test"}), ("format", True), ("extra", 1)]
+)
+def test_a_meta_json_changed_by_hand_is_refused(bundle: Bundle, key: str, value: object) -> None:
+    path = bundle.path / META
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, key: value}))
+    with pytest.raises(BundleError, match=r"changed by hand|bundle format"):
+        read_bundle(bundle.path)
+
+
+def test_a_meta_json_without_its_digest_is_refused_and_white_space_is_not(bundle: Bundle) -> None:
+    path = bundle.path / META
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(values.items())), indent=7))
+    assert read_bundle(bundle.path).meta == bundle.meta
+    values.pop("digest")
+    path.write_text(json.dumps(values))
+    with pytest.raises(BundleError, match="not what its digest says"):
+        read_bundle(bundle.path)

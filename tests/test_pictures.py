@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from segdec_edge.errors import PictureError
-from segdec_edge.pictures import SUFFIXES, decode, overlay, prepare, read_picture, refuse_flat
+from segdec_edge.pictures import SUFFIXES, decode, overlay, prepare, read_picture, refuse_flat, refuse_other_size
 
 Array = NDArray[Any]
 
@@ -280,3 +280,51 @@ def test_one_channel_with_contrast_is_enough() -> None:
     picture = np.zeros((32, 32, 3), np.uint8)
     picture[:16, :, 2] = 9
     assert refuse_flat(picture, "red") is picture
+
+
+def _jpeg(pixels: Array, *how: int) -> bytes:
+    return bytes(cv2.imencode(".jpg", pixels, list(how))[1])
+
+
+@pytest.mark.parametrize("how", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)])
+@pytest.mark.parametrize("pixels", [grey(), colour()], ids=["grey", "colour"])
+def test_a_jpeg_is_read_as_opencv_reads_it(pixels: Array, how: tuple[int, ...]) -> None:
+    data = _jpeg(pixels, *how)
+    np.testing.assert_array_equal(decode(data, "x"), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+
+
+@pytest.mark.parametrize("damage", ["cut and ended", "zeroed", "hole"])
+def test_a_jpeg_damaged_before_its_end_marker_is_refused(damage: str) -> None:
+    data = _jpeg(grey())
+    middle = len(data) // 2
+    damaged = {
+        "cut and ended": data[:middle] + b"\xff\xd9",
+        "zeroed": data[:middle] + bytes(200) + data[middle + 200 :],
+        "hole": data[:middle] + data[middle + 900 :],
+    }[damage]
+    with pytest.raises(PictureError, match=r"^x: a damaged JPEG \(.*\), wanted a whole picture"):
+        decode(damaged, "x")
+
+
+def test_bytes_behind_a_whole_jpeg_do_no_harm() -> None:
+    data = _jpeg(grey())
+    np.testing.assert_array_equal(decode(data + b"a camera's own data", "x"), decode(data, "x"))
+
+
+def test_a_name_that_no_file_can_have_is_a_picture_error() -> None:
+    with pytest.raises(PictureError, match="no file can have this name"):
+        read_picture(Path("a\0b.png"))
+
+
+@pytest.mark.parametrize(("size_hw", "fits"), [
+    ((100, 50), True), ((220, 132), True), ((91, 46), True), ((89, 50), False), ((100, 44), False), ((223, 100), False),
+    ((64, 64), False), ((10, 120), False),
+])  # fmt: skip
+def test_sides_far_from_those_trained_on_are_refused(size_hw: tuple[int, int], fits: bool) -> None:
+    picture = np.zeros(size_hw, np.uint8)
+    assert refuse_other_size(picture, None, "x") is picture
+    if fits:
+        assert refuse_other_size(picture, ((100, 50), (200, 120)), "x") is picture
+    else:
+        with pytest.raises(PictureError, match=r"\(HxW\), trained on 100x50 to 200x120, wanted sides within 10 %"):
+            refuse_other_size(picture, ((100, 50), (200, 120)), "x")

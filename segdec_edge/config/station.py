@@ -16,14 +16,16 @@ Keep = Literal["defect", "all", "none"]
 class InspectionConfig(Settings):
     """[station]: bundle is the artefact that judges; threshold overrides the bundle's own, in [0, 1], and is logged.
 
-    timeout_s: how long to wait for a frame before the camera counts as lost.
+    timeout_s: how long to wait for a frame before the camera counts as lost; any_size: judge also pictures of another
+    size than those trained on, which are UNKNOWN otherwise.
     """
 
     bundle: Path
     name: str = Field(default="station", min_length=1)
     backend: Literal["auto", "onnxruntime", "openvino"] = "auto"
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
-    timeout_s: float = Field(default=5.0, gt=0.0)
+    timeout_s: float = Field(default=5.0, gt=0.0, le=86400.0)
+    any_size: bool = False
 
 
 class CameraConfig(Settings):
@@ -35,7 +37,7 @@ class CameraConfig(Settings):
 
     path: Path
     kind: Literal["replay"] = "replay"
-    rate_hz: float = Field(default=0.0, ge=0.0)
+    rate_hz: float = Field(default=0.0, ge=0.0, le=100000.0)
     loop: bool = False
     pattern: str = Field(default="*", min_length=1)
 

@@ -25,7 +25,7 @@ class TrainSettings(Settings):
 
     data: str
     preset: str = "own"
-    seed: Annotated[int, Field(ge=0)] = 1337
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1337
 
     fold: Annotated[int, Field(ge=0)] | None = None
     # Size of a published training set: KolektorSDD's item folders (33, 25, …, 5), else so many defective pictures

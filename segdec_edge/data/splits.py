@@ -75,8 +75,10 @@ def split_by_part(dataset: Dataset, seed: int, validation: float, test: float) -
     each kind where there are three. The same parts and seed give the same split, in whatever order pictures come.
     Raises DataError where training would get no part.
     """
-    if validation < 0 or test < 0 or validation + test >= 1:
+    if not (validation >= 0 and test >= 0 and validation + test < 1):  # NaN is none of these
         raise DataError(f"shares validation {validation} and test {test}, wanted at least 0, together below 1.")
+    if seed < 0:
+        raise DataError(f"seed {seed}, wanted 0 or more.")
     defective = {sample.part for sample in dataset.samples if sample.positive}
     subset_of: dict[str, str] = {}
     for kind, parts in enumerate((defective, {sample.part for sample in dataset.samples} - defective)):

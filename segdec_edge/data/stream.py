@@ -73,7 +73,8 @@ class Examples:
     What is kept stays: an epoch's order is random, and pushing one picture out for another would gain nothing. Where
     not all fit, those read first are kept, so survey reads defective ones first: every epoch uses all of them, but good
     ones by turns. memory counts what is kept and what workers have ready; it is passed only where not even one picture
-    fits. Besides come the pictures as stored, while workers decode them.
+    fits. Besides come the pictures as stored, while workers decode them. sizes: heights and widths as stored, of those
+    read so far.
     """
 
     def __init__(self, samples: Sequence[Sample], rule: TargetRule, memory: Memory, workers: int = 1) -> None:
@@ -89,6 +90,7 @@ class Examples:
         self._packed: dict[int, bytes] = {}
         self._masked, self._largest = sum(sample.positive and sample.has_mask for sample in samples), 0
         self._digests: dict[int, str] = {}
+        self.sizes: dict[int, tuple[int, int]] = {}
         self._coming: Iterator[int] = iter(())
         self._pending: deque[tuple[int, Future[_Read]]] = deque()
 
@@ -173,6 +175,7 @@ class Examples:
         return _Read(example, None if known is not None else _pack(example), digest)
 
     def _keep(self, index: int, read: _Read) -> None:
+        self.sizes[index] = read.example.source_hw
         if read.digest is not None:
             self._digests[index] = read.digest
         window = self._size * (self._ahead - len(self._pending))

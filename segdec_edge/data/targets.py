@@ -39,6 +39,7 @@ class TargetRule:
 class Example:
     """pixels (H, W, C) uint8; mask and weights (H/8, W/8) float32; has_mask False: nobody drew this defect.
 
+    source_hw: the picture's size before it was prepared.
     mirrored: (mask, weights) of the picture turned as each of MIRRORS, empty where they are constant or not asked for.
     """
 
@@ -49,6 +50,7 @@ class Example:
     positive: bool
     has_mask: bool
     mirrored: tuple[Target, ...] = ()
+    source_hw: tuple[int, int] = (0, 0)
 
 
 def make_example(sample: Sample, rule: TargetRule, targets: tuple[Target, ...] | None = None) -> Example:
@@ -59,7 +61,9 @@ def make_example(sample: Sample, rule: TargetRule, targets: tuple[Target, ...] |
     picture = sample.read()
     targets = targets or _targets(_read_mask(sample, picture), rule)
     pixels = prepare(picture, rule.size_hw, rule.channels)
-    return with_targets(Example(sample.name, pixels, *targets[0], sample.positive, sample.has_mask), targets)
+    size = (int(picture.shape[0]), int(picture.shape[1]))
+    plain = Example(sample.name, pixels, *targets[0], sample.positive, sample.has_mask, source_hw=size)
+    return with_targets(plain, targets)
 
 
 def with_targets(example: Example, targets: tuple[Target, ...]) -> Example:

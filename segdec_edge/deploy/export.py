@@ -37,9 +37,9 @@ from segdec_edge.bundle import (
 )
 from segdec_edge.deploy.simplify import NotSimplified, simplified
 from segdec_edge.errors import BackendError, ExportError
-from segdec_edge.model.backend import TorchBackend, spec_of
+from segdec_edge.model.backend import TorchBackend, source_range_of, spec_of
 from segdec_edge.model.checkpoint import Checkpoint, load_checkpoint
-from segdec_edge.model.segdecnet import SegDecNet
+from segdec_edge.model.segdecnet import SegDecNet, check_size
 from segdec_edge.pictures import MIN_CONTRAST, contrast_of, prepare
 from segdec_edge.runtime import backend_classes
 from segdec_edge.runtime.checks import HEATMAP, INPUT, SCORE
@@ -115,7 +115,14 @@ def _spec(loaded: Checkpoint, path: Path, size_hw: tuple[int, int] | None) -> Mo
     size = size_hw or loaded.size_hw
     if size is None:
         raise ExportError(f"{path}: does not say its input size, wanted one. Give it: --size HEIGHTxWIDTH")
-    return spec_of(loaded.net, size, threshold=loaded.threshold, sha256=loaded.sha256)
+    check_size(size)
+    if loaded.size_hw is not None and loaded.size_hw != size:
+        raise ExportError(
+            f"{path}: was trained at {loaded.size_hw[0]}x{loaded.size_hw[1]}, got --size {size[0]}x{size[1]}: its"
+            " statistics and threshold hold for its own size alone. Leave --size out, or train at the other size."
+        )
+    source_hw = source_range_of(loaded.facts)
+    return spec_of(loaded.net, size, threshold=loaded.threshold, sha256=loaded.sha256, source_hw=source_hw)
 
 
 def _trace(net: SegDecNet, spec: ModelSpec) -> bytes:
@@ -247,6 +254,7 @@ def _meta(loaded: Checkpoint, path: Path, spec: ModelSpec, facts: ModelFacts, pa
             size_hw=spec.size_hw,
             channels=1 if spec.channels == 1 else 3,
             colour="grey" if spec.channels == 1 else "bgr",
+            source_hw=spec.source_hw,
         ),
         outputs=OutputFacts(heatmap_hw=spec.heatmap_hw),
         threshold=Threshold(value=spec.threshold, source=loaded.threshold_source or uncalibrated),

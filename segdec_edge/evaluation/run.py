@@ -51,8 +51,8 @@ def evaluate_artefact(
     facts: how the artefact was trained (its split, its pictures' digests).
     Raises DataError, BackendError, StorageError.
     """
-    make_folder(output)
     samples = choose_samples(dataset, facts, subset)
+    make_folder(output)
     scored = score_samples(backend, samples, progress)
     source = threshold_source or "never calibrated: 0.5"
     evaluation = evaluate_scored(scored, threshold=backend.spec.threshold, threshold_source=source)

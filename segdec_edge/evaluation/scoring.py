@@ -84,7 +84,9 @@ def _score_group(backend: Backend, samples: Sequence[Sample]) -> Iterator[Scored
 
 def _read(backend: Backend, sample: Sample) -> Pixels | PictureError:
     try:
-        prepared = pictures.prepare(sample.read(), backend.spec.size_hw, backend.spec.channels)
+        spec = backend.spec
+        whole = pictures.refuse_other_size(sample.read(), spec.source_hw, sample.name)
+        prepared = pictures.prepare(whole, spec.size_hw, spec.channels)
         return pictures.refuse_flat(prepared, sample.name)
     except PictureError as error:
         return error

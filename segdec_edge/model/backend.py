@@ -67,7 +67,26 @@ class TorchBackend:
         self._closed = True
 
 
-def spec_of(net: SegDecNet, size_hw: tuple[int, int], *, threshold: float | None = None, sha256: str = "") -> ModelSpec:
+SourceRange = tuple[tuple[int, int], tuple[int, int]]
+
+
+def source_range_of(facts: Mapping[str, Any]) -> SourceRange | None:
+    """Sizes of the pictures trained on as a checkpoint's facts have them, None where they do not say."""
+    found = facts.get("source_hw")
+    if not found:
+        return None
+    (low_h, low_w), (high_h, high_w) = found
+    return (int(low_h), int(low_w)), (int(high_h), int(high_w))
+
+
+def spec_of(
+    net: SegDecNet,
+    size_hw: tuple[int, int],
+    *,
+    threshold: float | None = None,
+    sha256: str = "",
+    source_hw: SourceRange | None = None,
+) -> ModelSpec:
     """The ModelSpec of a network at an input size. Raises SizeError."""
     check_size(size_hw)
     return ModelSpec(
@@ -76,6 +95,7 @@ def spec_of(net: SegDecNet, size_hw: tuple[int, int], *, threshold: float | None
         heatmap_hw=(size_hw[0] // STRIDE, size_hw[1] // STRIDE),
         threshold=UNCALIBRATED_THRESHOLD if threshold is None else threshold,
         sha256=sha256,
+        source_hw=source_hw,
     )
 
 
@@ -88,7 +108,13 @@ def open_checkpoint(path: Path, size_hw: tuple[int, int] | None = None, device: 
     size = size_hw or checkpoint.size_hw
     if size is None:
         raise CheckpointError(f"{path}: does not say its input size. Give it: --size HEIGHTxWIDTH")
-    spec = spec_of(checkpoint.net, size, threshold=checkpoint.threshold, sha256=checkpoint.sha256)
+    spec = spec_of(
+        checkpoint.net,
+        size,
+        threshold=checkpoint.threshold,
+        sha256=checkpoint.sha256,
+        source_hw=source_range_of(checkpoint.facts),
+    )
     try:
         net = checkpoint.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     except (RuntimeError, AssertionError) as error:

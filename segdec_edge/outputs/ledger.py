@@ -84,6 +84,7 @@ class Ledger:
             self._database = opened.enter_context(closing(_connect(path)))
             with _told(path):
                 _prepare(self._database, path)
+            self._file = _identity(path)
             self._opened = opened.pop_all()
 
     def write(self, verdict: Verdict, frame: Frame | None = None) -> None:
@@ -95,6 +96,8 @@ class Ledger:
 
     def write_all(self, verdicts: Sequence[Verdict]) -> None:
         """Make several rows durable in one transaction: all or none. Raises as write() does."""
+        if _identity(self._path) != self._file:  # SQLite would go on writing into a file that has no name any more
+            raise OutputError(f"{self._path}: was removed or replaced while in use. Put it back, and start again.")
         rows = [_row(verdict, self._run_id) for verdict in verdicts]
         with _told(self._path), self._database:
             new = self._database.executemany(_INSERT, rows).rowcount
@@ -114,6 +117,14 @@ class Ledger:
                     f"{self._path}: part {row.part_id} is recorded as {stored.verdict}, got {row.verdict} with other"
                     " content. A part is decided once; give the second one an id of its own."
                 )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def read_rows(path: Path, run_id: str | None = None) -> Iterator[Row]:

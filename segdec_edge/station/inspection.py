@@ -9,17 +9,20 @@ from numpy.typing import NDArray
 
 from segdec_edge.decision import Decision, Rule, decide
 from segdec_edge.errors import BackendError, FrameLost, PictureError
-from segdec_edge.pictures import prepare, refuse_flat
+from segdec_edge.pictures import prepare, refuse_flat, refuse_other_size
 from segdec_edge.types import Backend, Frame, Label, Prediction, Verdict
 
 _REASON_LENGTH = 500
 
 
 class Inspector:
-    """Judges frames with one backend and one rule; bundle_sha256 goes into every verdict. Used by one thread."""
+    """Judges frames with one backend and one rule; bundle_sha256 goes into every verdict. Used by one thread.
 
-    def __init__(self, backend: Backend, rule: Rule, bundle_sha256: str) -> None:
-        self._backend, self._rule, self._bundle_sha256 = backend, rule, bundle_sha256
+    any_size: judge also pictures of another size than those trained on.
+    """
+
+    def __init__(self, backend: Backend, rule: Rule, bundle_sha256: str, *, any_size: bool = False) -> None:
+        self._backend, self._rule, self._bundle_sha256, self._any_size = backend, rule, bundle_sha256, any_size
 
     def inspect(self, frame: Frame, part_id: str) -> Verdict:
         """Judge one frame. A picture that shows nothing, a backend that fails or gives no prediction: UNKNOWN."""
@@ -52,6 +55,7 @@ class Inspector:
 
     def _predict(self, frame: Frame) -> Prediction:
         spec = self._backend.spec
+        refuse_other_size(frame.pixels, None if self._any_size else spec.source_hw, frame.source)
         prepared = refuse_flat(prepare(frame.pixels, spec.size_hw, spec.channels), frame.source)
         prediction = self._backend.infer(prepared[None])
         wanted = (1, *spec.heatmap_hw)

@@ -10,6 +10,7 @@ from rich.console import Console
 from segdec_edge.cameras import open_camera
 from segdec_edge.config.station import ArchiveConfig, StationConfig
 from segdec_edge.decision import Rule
+from segdec_edge.files import make_folder
 from segdec_edge.outputs.archive import Archive
 from segdec_edge.outputs.ledger import Ledger
 from segdec_edge.runtime import open_backend
@@ -47,7 +48,7 @@ def run(config: StationConfig, console: Console | None = None, stop: Stop | None
             )
             figures = statistics.summary
             opened.enter_context(LiveTable(lambda: figures(recorder.archive_failures), heading, console, camera.total))
-        inspector = Inspector(backend, rule, backend.spec.sha256)
+        inspector = Inspector(backend, rule, backend.spec.sha256, any_size=config.station.any_size)
         return run_station(
             camera,
             inspector,
@@ -68,5 +69,7 @@ def _rule(config: StationConfig, spec: ModelSpec) -> Rule:
 
 
 def _archive(config: ArchiveConfig) -> Archive:
+    if config.keep != "none":
+        make_folder(config.path)  # one that can never work must show now, not at the first defect
     cap = config.max_megabytes
     return Archive(config.path, config.keep, None if cap is None else round(cap * 1e6))

@@ -34,6 +34,13 @@ def survey(examples: Examples, ranks: Ranks, progress: Surveyed) -> list[str]:
     return [f"{number:016x}" for number in numbers]
 
 
+def source_range(examples: Examples, ranks: Ranks) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Smallest and largest height and width of all pictures as stored, after a survey."""
+    packed = ranks.fill(len(examples), {index: high << 20 | wide for index, (high, wide) in examples.sizes.items()})
+    highs, wides = [one >> 20 for one in packed], [one & 0xFFFFF for one in packed]
+    return (min(highs), min(wides)), (max(highs), max(wides))
+
+
 def target_rule(settings: TrainSettings) -> TargetRule:
     return TargetRule(
         size_hw=settings.size_hw,

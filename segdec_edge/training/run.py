@@ -24,7 +24,7 @@ from segdec_edge import __version__
 from segdec_edge.config.train import TrainSettings, changed_settings
 from segdec_edge.data.samples import Sample, with_masks
 from segdec_edge.data.spec import open_dataset
-from segdec_edge.data.splits import Split, choose_split
+from segdec_edge.data.splits import SUBSETS, Split, choose_split
 from segdec_edge.data.stream import Examples
 from segdec_edge.errors import ConfigError, DataError, DivergedError, TrainingError
 from segdec_edge.evaluation.metrics import average_precision
@@ -34,7 +34,7 @@ from segdec_edge.model.backend import TorchBackend, spec_of
 from segdec_edge.model.checkpoint import Checkpoint, load_checkpoint, require_network, save_checkpoint
 from segdec_edge.model.segdecnet import SegDecNet, check_size
 from segdec_edge.training.average import TailAverage
-from segdec_edge.training.feeding import open_examples, require_divisible, require_same, survey
+from segdec_edge.training.feeding import open_examples, require_divisible, require_same, source_range, survey
 from segdec_edge.training.loop import EpochLosses, Trainer
 from segdec_edge.training.parallel import Ranks, joined
 from segdec_edge.training.setup import Hardware, choose_hardware, make_deterministic
@@ -121,6 +121,8 @@ def _train(settings: TrainSettings, output: Path, observer: Observer, ranks: Ran
     _refuse_one_kind(dataset.named(split.train), settings.data)
     if settings.keep == "best":
         _refuse_unable_to_judge(dataset.named(split.validation))
+    if earlier is not None:
+        _refuse_other_split(split, earlier.facts.get("split"), output / CHECKPOINT)
     require_same(ranks, f"{settings.model_dump_json()} {split.to_json()} {earlier.epoch if earlier else 0}")
     if ranks.first:
         write_atomic(output / SPLIT, json.dumps(split.to_json(), indent=1))
@@ -153,6 +155,9 @@ class _Run:
         # Validation first: it is used in every epoch, good training pictures are not.
         self.digests = survey(self.validation, self.ranks, self.observer.preparing)
         self.digests = survey(self.examples, self.ranks, self.observer.preparing) + self.digests
+        self.source_hw = source_range(self.examples, self.ranks)
+        if earlier:
+            _refuse_other_pictures(self.digests, earlier.facts.get("train_digests"), self.output / CHECKPOINT)
         make_deterministic(settings.seed)
         net = SegDecNet(settings.channels, settings.width, settings.norm, gradient_stop=settings.gradient_stop)
         if earlier:
@@ -226,6 +231,7 @@ class _Run:
             "settings": self.settings.model_dump(mode="json"),
             "split": self.split.to_json(),
             "train_digests": self.digests,
+            "source_hw": self.source_hw,
             "positives": int(self.examples.labels.sum()),
             "negatives": int((~self.examples.labels).sum()),
             "precision": self.hardware.precision,
@@ -346,6 +352,27 @@ def _refuse_one_kind(samples: Sequence[Sample], spec: str) -> None:
 
 def _both_kinds(examples: Examples) -> bool:
     return len(set(examples.labels.tolist())) == 2
+
+
+def _refuse_other_split(split: Split, stored: Mapping[str, Any] | None, path: Path) -> None:
+    """Pictures added, removed or renamed since would move others between the subsets: trained ones into test."""
+    earlier = Split.from_json(stored) if stored else split
+    for subset in SUBSETS:
+        now, before = set(split.subset(subset)), set(earlier.subset(subset))
+        if now != before:
+            raise ConfigError(
+                f"{path}: the data set changed since it was trained: {len(now - before)} pictures new in {subset},"
+                f" {len(before - now)} gone, first {min(now ^ before)}. Restore it, or choose another folder."
+            )
+
+
+def _refuse_other_pictures(digests: Sequence[str], stored: Sequence[str] | None, path: Path) -> None:
+    if stored is not None and list(digests) != list(stored):
+        changed = sum(now != before for now, before in zip(digests, stored, strict=False))
+        raise ConfigError(
+            f"{path}: {max(changed, 1)} pictures have other pixels than when it was trained. Restore them, or choose"
+            " another folder."
+        )
 
 
 def _refuse_unable_to_judge(validation: Sequence[Sample]) -> None:

@@ -127,8 +127,11 @@ def test_other_networks_export_too(tmp_path: Path, channels: int, norm: str) -> 
     assert open_backend(bundle, "onnxruntime").infer(textures(2, channels)).score.shape == (2,)
 
 
-def test_another_size_can_be_asked_for(checkpoint: Path, tmp_path: Path) -> None:
-    bundle = export_checkpoint(checkpoint, tmp_path / "b.bundle", size_hw=(64, 136), pictures=PICTURES, simplify=False)
+def test_a_size_can_be_given_where_a_checkpoint_names_none_and_only_there(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="was trained at 128x64, got --size 64x136"):
+        export_checkpoint(checkpoint, tmp_path / "b.bundle", size_hw=(64, 136), pictures=PICTURES)
+    unsized = save_net(tmp_path / "unsized.pt", lively_net(width=0.1), size_hw=None)
+    bundle = export_checkpoint(unsized, tmp_path / "b.bundle", size_hw=(64, 136), pictures=PICTURES, simplify=False)
     assert bundle.spec.size_hw == (64, 136)
     assert bundle.spec.heatmap_hw == (8, 17)
 

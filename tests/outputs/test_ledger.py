@@ -222,3 +222,16 @@ def _killed_after(path: Path, run_id: str, rows: int) -> list[str]:
         child.kill()
         lines += child.stdout.readlines()
     return [line.strip() for line in lines if line.endswith("\n")]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_ledger_removed_while_in_use_is_told(tmp_path: Path, make_verdict, replaced: bool) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path, "run")
+    ledger.write(make_verdict(0))
+    path.unlink()
+    if replaced:
+        path.write_bytes(b"")
+    with pytest.raises(OutputError, match="removed or replaced while in use"):
+        ledger.write(make_verdict(1))
+    ledger.close()

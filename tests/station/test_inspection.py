@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,3 +106,12 @@ def test_frame_that_shows_nothing_is_unknown_and_never_ok(fake_backend, value: i
     assert (verdict.label, verdict.score) == (Label.UNKNOWN, None)
     assert "without contrast" in verdict.reason
     assert backend.calls == []
+
+
+def test_a_crop_of_a_part_is_unknown_unless_the_station_says_otherwise(frame: Frame, fake_backend, fake_spec) -> None:
+    spec = replace(fake_spec, source_hw=((80, 120), (80, 120)))
+    backend = fake_backend(lambda _: 0.0, spec)
+    verdict = Inspector(backend, Rule(0.5), "abc").inspect(frame, "p")
+    assert (verdict.label, verdict.score) == (Label.UNKNOWN, None)
+    assert "a picture of 40x60 (HxW), trained on 80x120" in verdict.reason
+    assert Inspector(backend, Rule(0.5), "abc", any_size=True).inspect(frame, "p").label is Label.OK

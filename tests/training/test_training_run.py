@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from segdec_edge.errors import (
     TrainingError,
 )
 from segdec_edge.model.checkpoint import load_checkpoint, save_checkpoint
-from segdec_edge.training.run import CHECKPOINT, TrainResult, train
+from segdec_edge.training.run import CHECKPOINT, EpochRecord, TrainResult, train
 from tests.training.made_parts import Quiet, equal, settings, weights, write_parts
 
 CHILD = Path(__file__).with_name("training_child.py")
@@ -266,3 +267,33 @@ def test_a_divergence_in_the_last_step_names_the_setting_and_keeps_no_weights(
     with pytest.raises(DivergedError, match=r"training diverged. Lower rate \(now 1e\+38; try 1e\+37\)"):
         train(wanted, tmp_path / "run", Quiet())
     assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "renamed", "repainted"])
+def test_a_data_set_that_changed_since_is_not_resumed_on(tmp_path: Path, change: str) -> None:
+    """Parts would move between the subsets: what was trained on would be tested on."""
+    parts = write_parts(tmp_path / "parts", good=14, defective=8)
+    chosen = settings(parts, epochs=2)
+
+    class Stopping(Quiet):
+        def epoch(self, record: EpochRecord, epochs: int) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, tmp_path / "run", Stopping())
+    before = (tmp_path / "run" / "split.json").read_bytes()
+    one = parts / "images" / f"{json.loads(before)['train'][-1]}.png"
+    if change == "added":
+        shutil.copy(one, parts / "images" / "q000.png")
+    elif change == "repainted":
+        cv2.imwrite(str(one), 255 - cv2.imread(str(one), 0))
+    else:
+        one.rename(parts / "images" / "z.png" if change == "renamed" else tmp_path / "gone.png")
+    told = "1 pictures have other pixels" if change == "repainted" else "the data set changed since it was trained"
+    with pytest.raises(ConfigError, match=told):
+        train(chosen, tmp_path / "run", Quiet(), resume=True)
+    assert (tmp_path / "run" / "split.json").read_bytes() == before
+
+
+def test_a_checkpoint_knows_the_sizes_it_was_trained_on(trained: tuple[TrainResult, Quiet]) -> None:
+    assert load_checkpoint(trained[0].checkpoint).facts["source_hw"] == [[64, 128], [64, 128]]
