@@ -53,6 +53,9 @@ def test_the_version_is_the_packages() -> None:
     [
         (["data", "check", "folder:/nowhere"], "/nowhere"),
         (["data", "check", "nonsense"], "names no data set"),
+        (["import-checkpoint", "none.pth", "-o", "x.pt"], "none.pth: no such checkpoint"),
+        (["import-checkpoint", "none.pth", "-o", "x.pt", "--fold", "0"], "belong to --data"),
+        (["export-checkpoint", "none.pt", "-o", "x.pth"], "none.pt: no such checkpoint"),
         (["train", "-o", "run"], "no data set given"),
         (["train", "-o", "run", "missing.toml"], "missing.toml: cannot be read"),
         (["train", "-o", "run", "--data", "synthetic:n=4", "--set", "rote=3"], "Did you mean rate?"),
