@@ -143,3 +143,11 @@ def _exchange(first: Path, second: Path) -> bool:
         return False
     done = rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
     return int(done) == 0
+
+
+def from_home(path: str | Path) -> Path:
+    """The path with a leading ~ resolved; the ~ of a user who is not there stays, and then no such file is found."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -118,3 +118,27 @@ def test_doctor_tells_about_this_machine() -> None:
     assert done.returncode == 0, done.stderr
     assert "onnxruntime" in done.stdout
     assert "openvino" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["data", "check", "folder:~nobody-of-this-name/x"], "no such folder"),
+        (["data", "check", "synthetic:n=99999999999999999999"], "n from 1 to 1000000"),
+        (["data", "split", "synthetic:n=9,size=128x128", "-o", "s", "--seed", "-1"], "seed -1, wanted 0 or more"),
+        (
+            ["data", "split", "synthetic:n=9,size=128x128", "-o", "s", "--test", "nan"],
+            "shares validation 0.0 and test nan",
+        ),
+        (["train", "--data", "synthetic:n=9", "-o", "t", "--seed", "99999999999999999999999"], "seed"),
+        (
+            ["train", "--data", "synthetic:n=20,size=128x128", "--size", "128x128", "-o", "t", "--device", "meta"],
+            "device meta",
+        ),
+    ],
+)
+def test_strange_values_end_in_one_line(tmp_path: Path, words: list[str], told: str) -> None:
+    done = segdec(*words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert told in " ".join(done.stderr.split())

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from segdec_edge.config.load import Settings, load_toml
+from segdec_edge.files import from_home
 
 Keep = Literal["defect", "all", "none"]
 """Which parts' pictures are archived; UNKNOWN counts with defect."""
@@ -91,4 +92,4 @@ def load_station(path: Path) -> StationConfig:
 
 def _resolved(table: Settings, key: str, folder: Path) -> Settings:
     written: Path = getattr(table, key)
-    return table.model_copy(update={key: folder / written.expanduser()})
+    return table.model_copy(update={key: folder / from_home(written)})

@@ -39,6 +39,7 @@ _ON_DISK = {
     "magnetic": _Form("magnetic:PATH", magnetic_dataset, ("class", "group")),
 }
 
+_MOST_SYNTHETIC = 1_000_000
 FORMS = f"{', '.join(form.written for form in _ON_DISK.values())} or synthetic:seed=0,n=200,size=256x256"
 
 
@@ -83,6 +84,6 @@ def _synthetic(spec: str, rest: str) -> Dataset:
         seed, count, share = int(known["seed"]), int(known["n"]), float(known["defects"])
     except ValueError as error:
         raise DataError(f"{spec!r}: {error}, wanted numbers as in synthetic:seed=0,n=200,size=256x256.") from error
-    if seed < 0 or count < 1 or not 0.0 <= share <= 1.0:
-        raise DataError(f"{spec!r}: wanted seed at least 0, n at least 1, defects between 0 and 1.")
+    if not 0 <= seed < 2**63 or not 1 <= count <= _MOST_SYNTHETIC or not 0.0 <= share <= 1.0:
+        raise DataError(f"{spec!r}: wanted seed at least 0, n from 1 to {_MOST_SYNTHETIC}, defects between 0 and 1.")
     return Dataset(spec, synthetic_samples(seed, count, parse_size(known["size"]), share))

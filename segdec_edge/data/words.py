@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segdec_edge.errors import DataError
+from segdec_edge.files import from_home
 
 # Options stand at the end, so that a comma in a path stays part of it unless key=value follows it.
 _PATH_AND_OPTIONS = re.compile(r"(?P<path>.*?)(?P<options>(?:,[a-z_]+=[^,]*)*)", re.DOTALL)
@@ -37,4 +38,4 @@ def take_apart(spec: str) -> SpecWords:
     pairs = [item.partition("=")[::2] for item in options.split(",")[1:]]
     if len(dict(pairs)) < len(pairs):
         raise DataError(f"{spec!r}: a key stands there twice, wanted each once. Remove one.")
-    return SpecWords(kind if colon else "", Path(path).expanduser() if path else None, dict(pairs))
+    return SpecWords(kind if colon else "", from_home(path) if path else None, dict(pairs))

@@ -84,6 +84,8 @@ def choose_hardware(settings: TrainSettings, ranks: Ranks = ALONE) -> Hardware:
         name = _own_device(name, ranks)
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"{device.type} is not supported")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
