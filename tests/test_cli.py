@@ -142,3 +142,17 @@ def test_strange_values_end_in_one_line(tmp_path: Path, words: list[str], told: 
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert told in " ".join(done.stderr.split())
+
+
+def test_weights_go_out_to_the_authors_format_and_come_back(tmp_path: Path) -> None:
+    import torch
+
+    from segdec_edge.model.segdecnet import SegDecNet
+
+    torch.save({"state_dict": SegDecNet().state_dict()}, tmp_path / "authors.pth")
+    done = segdec("import-checkpoint", "authors.pth", "-o", "ours.pt", "--size", "128x64", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "ours.pt: 1 channel(s), width 1" in done.stdout
+    done = segdec("export-checkpoint", "ours.pt", "-o", "back.pth", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "41 tensors" in done.stdout

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,10 +18,12 @@ from torch import Tensor, nn
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.data.splits import Split
 from segdec_edge.deploy.exchange import TrainedOn, export_authors, import_checkpoint
-from segdec_edge.errors import CheckpointError, ConfigError, ExportError, SizeError
+from segdec_edge.errors import CheckpointError, ConfigError, DataError, ExportError, SizeError
+from segdec_edge.evaluation.run import evaluate_artefact
 from segdec_edge.evaluation.scoring import score_samples
 from segdec_edge.evaluation.thresholds import best_f_threshold
 from segdec_edge.files import sha256_of
+from segdec_edge.model.artefact import open_artefact
 from segdec_edge.model.backend import open_checkpoint
 from segdec_edge.model.checkpoint import load_checkpoint
 from tests.nets import SIZE_HW, lively_net, save_net
@@ -116,10 +120,35 @@ def refuse(source: Path, folder: Path, words: str) -> None:
     assert not (folder / "ours.pt").exists()
 
 
-def test_half_a_file_is_refused(tmp_path: Path) -> None:
-    source = write(tmp_path / "authors.pth", state_of())
-    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
-    refuse(source, tmp_path, "not a readable checkpoint")
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
+def test_half_a_file_is_refused(tmp_path: Path, zipped: bool) -> None:
+    torch.save(state_of(), tmp_path / "authors.pth", _use_new_zipfile_serialization=zipped)
+    content = (tmp_path / "authors.pth").read_bytes()
+    for length in (len(content) // 2, len(content) - 1):
+        (tmp_path / "authors.pth").write_bytes(content[:length])
+        refuse(tmp_path / "authors.pth", tmp_path, "not a readable checkpoint")
+
+
+def test_a_file_from_before_torch_1_6_is_taken_over(tmp_path: Path) -> None:
+    state = state_of()
+    torch.save(state, tmp_path / "authors.pth", _use_new_zipfile_serialization=False)
+    net = import_checkpoint(tmp_path / "authors.pth", tmp_path / "ours.pt")[0].net
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+
+
+def test_a_file_written_on_a_gpu_is_taken_over(tmp_path: Path) -> None:
+    """The file's storages are said to lie on cuda:0, as torch writes them there; the rest is the same."""
+    state, source = state_of(), tmp_path / "authors.pth"
+    torch.save(state, tmp_path / "cpu.pth")
+    with zipfile.ZipFile(tmp_path / "cpu.pth") as before, zipfile.ZipFile(source, "w") as after:
+        for entry in before.infolist():
+            content = before.read(entry)
+            after.writestr(entry, content.replace(b"X\3\0\0\0cpu", b"X\6\0\0\0cuda:0"))
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(source, weights_only=True)
+    net = import_checkpoint(source, tmp_path / "ours.pt")[0].net
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
 
 
 def test_one_of_ours_is_refused(tmp_path: Path) -> None:
@@ -221,3 +250,46 @@ def test_data_without_a_published_split_or_size_is_refused(tmp_path: Path, train
         with pytest.raises(ConfigError, match=words):
             import_checkpoint(source, tmp_path / "ours.pt", size_hw=size_hw, trained_on=asked)
     assert not (tmp_path / "ours.pt").exists()
+
+
+def test_a_split_that_gives_no_threshold_is_refused_before_any_scoring(tmp_path: Path, trained_on: TrainedOn) -> None:
+    assert trained_on.splits is not None
+    lists = json.loads(trained_on.splits.read_text())
+    good = [name for name in lists["train"] if name >= "p008"]
+    said: list[str] = []
+    for at, (changed, words) in enumerate((({"train": good}, "0 defective and 9 good"), ({"test": []}, "0 for the"))):
+        splits = tmp_path / f"{at}.json"
+        splits.write_text(json.dumps({**lists, **changed}))
+        with pytest.raises(DataError, match=words):
+            import_checkpoint(
+                write(tmp_path / "authors.pth", state_of()), tmp_path / "ours.pt", size_hw=(64, 128),
+                trained_on=TrainedOn(trained_on.spec, splits=splits), say=said.append,
+            )  # fmt: skip
+    assert said == []
+    assert not (tmp_path / "ours.pt").exists()
+
+
+def test_published_folders_need_no_fold_and_evaluate_gives_the_same_figures(tmp_path: Path) -> None:
+    for folder, count in (("train", 6), ("test", 4)):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        for index in range(count):
+            noise = np.random.default_rng([count, index]).integers(0, 255, (64, 128, 3), np.uint8)
+            mask = np.zeros((64, 128), np.uint8)
+            mask[:, : 20 * (index % 2)] = 255
+            name = tmp_path / "set" / folder / f"{count}{index:03}"
+            cv2.imwrite(f"{name}.png", noise)
+            cv2.imwrite(f"{name}_GT.png", mask)
+    source = write(tmp_path / "authors.pth", state_of(channels=3))
+    ours = tmp_path / "runs" / "ours.pt"
+    trained_on = TrainedOn(f"kolektor2:{tmp_path / 'set'}")
+    _, run = import_checkpoint(source, ours, size_hw=(64, 128), trained_on=trained_on)
+    assert run is not None
+    assert run.report == tmp_path / "runs" / "ours-test" / "report.html"
+    artefact = open_artefact(ours)
+    assert artefact.data == trained_on.spec
+    dataset = open_dataset(trained_on.spec)
+    again = evaluate_artefact(
+        artefact.backend, artefact.facts, artefact.threshold_source, dataset, "test", tmp_path / "again"
+    )
+    assert again.evaluation == run.evaluation
+    assert run.evaluation.count == 4
