@@ -63,6 +63,18 @@ def test_coco_polygons_runs_boxes_and_crowds(tmp_path: Path) -> None:
     assert any("1 crowd annotations" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("empty", [{"attributes": None}, {"attributes": []}, {"iscrowd": None}, {"segmentation": None}])
+def test_coco_keys_that_say_nothing_may_be_null(empty: dict[str, Any], tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png", "b.png")
+    annotations = [
+        {"image_id": 1, "bbox": [8, 5, 12, 7]} | empty,
+        {"image_id": 2, "bbox": None, "segmentation": [[8, 5, 20, 5, 20, 12, 8, 12]]},
+    ]
+    source = write_json(tmp_path / "a.json", coco_file(annotations, "a.png", "b.png"))
+    masks, _ = imported("coco", source, images, tmp_path / "out")
+    same(masks, a=rectangle(8, 5, 20, 12), b=rectangle(8, 5, 20, 12))
+
+
 def labelme_file(name: str, *shapes: dict[str, Any]) -> dict[str, Any]:
     return {
         "version": "5.5.0",
@@ -102,6 +114,18 @@ def test_labelme_beside_its_picture_and_a_circle(tmp_path: Path) -> None:
     masks, report = imported("labelme", source, images, tmp_path / "out")
     same(masks, a=disc((16, 12), 8))
     assert any("1 pictures are not in the export" in note and "b.png" in note for note in report.notes)
+
+
+def test_a_labelme_flag_alone_does_not_make_a_good_part(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png", "b.png", "good.png")
+    polygon = {"shape_type": "polygon", "points": [[8.0, 5.0], [20.0, 5.0], [20.0, 12.0], [8.0, 12.0]]}
+    defective = {"flags": {"__ignore__": False, "defective": True}}
+    write_json(tmp_path / "json" / "a.json", labelme_file("a.png") | defective)
+    write_json(tmp_path / "json" / "b.json", labelme_file("b.png", polygon) | defective)
+    write_json(tmp_path / "json" / "good.json", labelme_file("good.png") | {"flags": {"defective": False}})
+    masks, report = imported("labelme", tmp_path / "json", images, tmp_path / "out")
+    same(masks, b=rectangle(8, 5, 20, 12), good=None)
+    assert "1 pictures left out: nothing but a flag for the whole picture" in report.notes
 
 
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
@@ -244,6 +268,17 @@ def test_label_studio_json(tmp_path: Path) -> None:
         "skipped by the annotator",
         "nothing but a class for the whole picture",
     ]
+
+
+def test_label_studio_magic_wand_marks_as_a_brush_does(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png", "b.png")
+    wand = {"type": "magicwand", "id": "w", "value": {"format": "rle", "rle": list(BRUSH)}}
+    classed = {"type": "labels", "id": "w", "value": {"format": "rle", "rle": list(BRUSH), "labels": ["dent"]}}
+    corner = rectangle_result(0, 0, 4, 3)
+    source = write_json(tmp_path / "a.json", [task(1, "a.png", wand, corner), task(2, "b.png", wand, classed)])
+    masks, report = imported("labelstudio", source, images, tmp_path / "out")
+    same(masks, a=three_regions() | rectangle(0, 0, 4, 3), b=three_regions())
+    assert report.regions == 3
 
 
 def test_label_studio_several_annotations_are_united(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ MISTAKES: dict[str, tuple[Place, str]] = {
     "twice": (coco(BOX, names=("a.png", "x/a.png")), "two entries of the export name it"),
     "suffix": (coco(BOX, names=("same.png", "same.jpg")), "same.png has the same name"),
     "climbs": (coco(BOX, names=("../in/a.png",)), "'../in/a.png', wanted a path that stays below"),
+    "line break": (coco(BOX, names=("a\n.png",)), "'a\\n.png', wanted a name without control characters"),
+    "labelme, NUL": (labelme(name="a\0.png"), "wanted a name without control characters"),
     "climbs, Windows": (coco(BOX, names=("..\\in\\a.png",)), "wanted a path that stays below"),
     "empty": (coco(names=()), "lists no picture"),
     "size": (
@@ -133,6 +135,12 @@ MISTAKES: dict[str, tuple[Place, str]] = {
     "cvat, two points": (cvat('<polygon label="a" points="1,1;2,2;"/>'), "polygon of 2 points"),
     "cvat, x": (cvat('<box label="a" xtl="1" ytl="1" xbr="x" ybr="4"/>'), "xbr is 'x', wanted a number"),
     "cvat, missing": (cvat('<box label="a" xtl="1" ytl="1" xbr="5"/>'), "box 1 (a): ybr is missing"),
+    "cvat, infinite": (
+        cvat('<box label="a" xtl="1" ytl="1" xbr="5" ybr="4" rotation="inf"/>'),
+        "rotation is 'inf', wanted a number",
+    ),
+    "cvat, shape of a later version": (cvat('<blob label="a"/>'), "a blob marks no region"),
+    "cvat, encoding": (text("cvat", '<?xml version="1.0" encoding="foo"?><annotations/>'), "unknown encoding: foo"),
     "cvat, order": (cvat('<box label="a" xtl="9" ytl="1" xbr="5" ybr="4"/>'), "xbr, ybr lies before"),
     "cvat, runs": (
         cvat('<mask label="a" rle="1,1" left="0" top="0" width="2" height="2"/>'),
@@ -149,6 +157,7 @@ MISTAKES: dict[str, tuple[Place, str]] = {
     "studio, nothing done": (studio(task(1, "a.png", None)), "no annotated picture in it"),
     "studio, JSON-MIN": (studio({"id": 1, "image": "a.png", "label": []}), "(JSON, not JSON-MIN)"),
     "studio, no picture": (studio(task(1, "text")), "task 1: 0 pictures in its data"),
+    "studio, address": (studio(task(1, "http://[bad/a.png")), "task 1: an address in its data is broken"),
     "studio, climbs": (studio(task(1, "/data/../a.png")), "wanted a path that stays below"),
     "studio, outside": (
         studio(task(1, "a.png", rectangle_result(40, 1, 5, 5))),
@@ -228,6 +237,13 @@ def test_classes_and_least_area_choose_what_marks_a_defect(tmp_path: Path) -> No
         "2 pictures count as good because none of their regions was taken",
         f"1 pictures are not in the export and were not taken, first {images / 'd.png'}",
     ]
+
+
+def test_an_export_without_any_region_is_told(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png")
+    masks, report = imported(*coco()(tmp_path), images, tmp_path / "out")
+    assert masks == {"a": None}
+    assert any(note.startswith("no picture has a region") for note in report.notes)
 
 
 def test_regions_over_the_border_are_clipped_and_counted(tmp_path: Path) -> None:

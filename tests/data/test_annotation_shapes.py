@@ -143,6 +143,8 @@ def test_a_brush_reads_the_fourth_channel_and_runs_of_single_values() -> None:
         (CocoRuns("f2 6b", SIZE_HW), "hold the character ' '"),
         (CvatRuns((0, 10), 8, 5, (7, 12)), "sum to 10, wanted 84"),
         (CvatRuns((0, 84), 25, 5, (7, 12)), "outside the picture"),
+        (CvatRuns((0, 84), -1, 5, (7, 12)), "x -1 to 11, y 5 to 12 is outside the picture"),
+        (CvatRuns((0, 84), 8, -1, (7, 12)), "outside the picture"),
         (CvatRuns((0, 10**12), 0, 0, (10**6, 10**6)), "outside the picture"),
         (BrushRuns(bytes(BRUSH[:-9])), "brush ends early"),
         (BrushRuns(b""), "brush ends early"),

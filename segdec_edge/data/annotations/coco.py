@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, TypeAdapter
 
@@ -40,10 +41,10 @@ class _Annotation(Exported):
     id: Id | None = None
     image_id: Id
     category_id: Id
-    bbox: tuple[float, ...] = ()
+    bbox: tuple[float, ...] | None = None
     segmentation: list[list[float]] | _Runs | None = None
-    iscrowd: int = 0
-    attributes: _Attributes = _Attributes()
+    iscrowd: int | None = None
+    attributes: _Attributes | list[Any] | None = None
 
 
 class _Category(Exported):
@@ -102,12 +103,14 @@ def _shapes(annotation: _Annotation, path: Path, where: str) -> Iterator[Shape]:
 
 
 def _box(annotation: _Annotation, path: Path, where: str) -> Polygon:
+    attributes = annotation.attributes
+    degrees = attributes.rotation if isinstance(attributes, _Attributes) else 0.0
     match annotation.bbox:
         case [left, top, width, height] if width >= 0 and height >= 0:
-            return box(left, top, width, height, annotation.attributes.rotation)
-        case []:
+            return box(left, top, width, height, degrees)
+        case [] | None:
             raise DataError(f"{path}: {where}: neither segmentation nor bbox, wanted one. Delete or mend it.")
-    raise DataError(f"{path}: {where}: bbox {list(annotation.bbox)}, wanted x, y, width, height. Mend it.")
+    raise DataError(f"{path}: {where}: bbox {list(annotation.bbox or ())}, wanted x, y, width, height. Mend it.")
 
 
 def _refuse_unknown(path: Path, annotations: Sequence[_Annotation], key: str, known: Sequence[Id]) -> None:

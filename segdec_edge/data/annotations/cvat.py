@@ -6,6 +6,7 @@ a class without a place. Source: docs.cvat.ai, XML annotation format, version 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,7 +17,7 @@ from segdec_edge.errors import DataError
 
 WANTED = "CVAT export (XML, CVAT for images 1.1)"
 _SHAPES = frozenset({"box", "polygon", "ellipse", "mask"})
-_NO_REGIONS = frozenset({"polyline", "points", "cuboid", "skeleton"})
+_TAG = "tag"
 
 
 class _Attributes:
@@ -64,7 +65,7 @@ def _parsed(path: Path) -> ElementTree.Element:
     data = read_export_file(path, WANTED)
     try:
         return ElementTree.fromstring(data, ElementTree.XMLParser(target=_Builder()))
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an encoding it cannot read
         raise DataError(f"{path}: no {WANTED} ({error}). Check the format, or export it again.") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
@@ -72,11 +73,11 @@ def _parsed(path: Path) -> ElementTree.Element:
 
 def _picture(image: ElementTree.Element, path: Path) -> AnnotatedPicture:
     values = _Attributes(image, f"{path}: image {image.get('name', image.get('id'))}")
-    unplaced = sorted({element.tag for element in image} & _NO_REGIONS)
-    if unplaced:
+    unplaced = sorted({element.tag for element in image} - _SHAPES - {_TAG})
+    if unplaced:  # polylines, points, cuboids, skeletons, and what later versions may add
         raise DataError(f"{values.where}: a {unplaced[0]} marks no region. Draw it as polygon or mask, or delete it.")
     regions = tuple(_regions(image, values.where))
-    tagged = not regions and image.find("tag") is not None
+    tagged = not regions and image.find(_TAG) is not None
     size_hw = (values.whole("height"), values.whole("width"))
     return AnnotatedPicture(values.text("name"), size_hw, regions, "nothing but a tag" if tagged else None)
 
@@ -117,9 +118,12 @@ def _points(values: _Attributes) -> Iterator[tuple[float, float]]:
 
 def _number(text: str, where: str) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise DataError(f"{where} is {text[:40]!r}, wanted a number. Export it again.") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{where} is {text[:40]!r}, wanted a number. Export it again.")
+    return value
 
 
 def _whole(text: str, where: str) -> int:

@@ -1,7 +1,8 @@
 """LabelMe: one JSON file a picture, beside it or in a folder of their own. Knows no picture on disk.
 
 Regions are polygon, rectangle, oriented_rectangle (and rotation, as X-AnyLabeling writes it), circle and mask; a mask's
-two points are its first and last pixel. Source: labelme, utils/shape.py.
+two points are its first and last pixel. A flag names a class for the whole picture, without a place.
+Source: labelme, utils/shape.py and examples/classification.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import base64
 import binascii
 import math
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pydantic import Field, TypeAdapter
 
-from segdec_edge.data.annotations.locate import plain_path
+from segdec_edge.data.annotations.locate import plain_path, printable
 from segdec_edge.data.annotations.parse import Exported, parse_json
 from segdec_edge.data.annotations.shapes import AnnotatedPicture, Crop, Export, Polygon, Region, Shape, box, ellipse
 from segdec_edge.data.folder import visible_files
@@ -34,13 +36,21 @@ class _LabelMe(Exported):
     imagePath: str
     imageHeight: int = Field(gt=0)
     imageWidth: int = Field(gt=0)
+    flags: Any = None
+
+    @property
+    def flagged(self) -> bool:
+        return isinstance(self.flags, dict) and any(self.flags.values())
 
 
 _ADAPTER = TypeAdapter(_LabelMe)
 
 
 def read_labelme(source: Path, images: Path) -> Export:
-    """The picture of one file, or of each JSON file below a folder. Raises DataError."""
+    """The picture of one file, or of each JSON file below a folder; one with nothing but flags is left out.
+
+    Raises DataError.
+    """
     if not source.is_dir():
         files = [source]
     else:
@@ -58,12 +68,13 @@ def _picture(path: Path, source: Path, images: Path) -> AnnotatedPicture:
         where = f"shape {number} ({shape.label})"
         regions.append(Region(_shape(shape, f"{path}: {where}"), (shape.label,), where))
     name = _name(file.imagePath, path, source, images)
-    return AnnotatedPicture(name, (file.imageHeight, file.imageWidth), tuple(regions))
+    left_out = "nothing but a flag for the whole picture" if file.flagged and not regions else None
+    return AnnotatedPicture(name, (file.imageHeight, file.imageWidth), tuple(regions), left_out)
 
 
 def _name(image_path: str, path: Path, source: Path, images: Path) -> str:
     """The picture's path below images. imagePath is relative to its JSON file and may well begin with ../images/."""
-    beside = path.parent / image_path.replace("\\", "/")
+    beside = path.parent / printable(image_path, str(path)).replace("\\", "/")
     if beside.resolve().is_relative_to(images.resolve()) and beside.is_file():
         return beside.resolve().relative_to(images.resolve()).as_posix()
     name = plain_path(image_path, str(path))

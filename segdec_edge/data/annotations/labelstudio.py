@@ -70,7 +70,12 @@ class _Result(Exported):
 
     @property
     def kind(self) -> str:
-        """rectangle, polygon, ellipse, brush; of a result with `labels` alone, what its value holds."""
+        """rectangle, polygon, ellipse, brush; of a result with `labels` alone, what its value holds.
+
+        The magic wand stores what the brush does.
+        """
+        if self.type == "magicwand":
+            return "brush"
         if self.type != "labels" or self.value is None:
             return self.type.removesuffix("labels")
         keys = {"rle": "brush", "points": "polygon", "radiusX": "ellipse", "width": "rectangle"}
@@ -195,9 +200,11 @@ def _size(results: Sequence[_Result], where: str) -> tuple[int, int] | None:
 
 def _name(data: Mapping[str, Any], where: str) -> str:
     """The picture's path: of an address its path, of local files what `?d=` says."""
-    paths = [
-        path for value in data.values() if isinstance(value, str) for path in [_path_in(value)] if _is_picture(path)
-    ]
+    texts = [value for value in data.values() if isinstance(value, str)]
+    try:
+        paths = [path for path in map(_path_in, texts) if _is_picture(path)]
+    except ValueError as error:
+        raise DataError(f"{where}: an address in its data is broken ({error}). Mend it and export again.") from error
     if len(set(paths)) != 1:
         raise DataError(f"{where}: {len(set(paths))} pictures in its data, wanted one. Export a project of pictures.")
     return paths[0]

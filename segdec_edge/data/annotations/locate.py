@@ -39,10 +39,17 @@ class Located:
 
 def plain_path(name: str, where: str) -> PurePosixPath:
     """A picture's path as an export has it, with forward slashes. Raises DataError where it climbs by `..`."""
-    path = PurePosixPath(name.replace("\\", "/"))
+    path = PurePosixPath(printable(name, where).replace("\\", "/"))
     if ".." in path.parts or not path.name:
         raise DataError(f"{where}: picture {name!r}, wanted a path that stays below the folder of pictures. Mend it.")
     return path
+
+
+def printable(name: str, where: str) -> str:
+    """The name itself. Raises DataError on control characters, as NUL, which no file system takes, and line breaks."""
+    if any(character < " " for character in name):
+        raise DataError(f"{where}: picture {name!r}, wanted a name without control characters. Mend it.")
+    return name
 
 
 def locate(export: Export, images: Path, apart: Sequence[Path] = ()) -> Located:

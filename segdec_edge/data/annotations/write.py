@@ -245,6 +245,8 @@ def _write_parts(path: Path, taken: Sequence[Found]) -> None:
 def _report(out: Path, export: Export, located: Located, marked: Sequence[_Marked], choice: Choice) -> ImportReport:
     defective = sum(one.regions > 0 for one in marked)
     notes = [*export.notes, *_taken_notes(marked, choice), *_left_notes(located)]
+    if not defective:
+        notes.append("no picture has a region, so all count as good: was the export made before the annotation?")
     folders = {found.below.parts[0] for found in located.found if len(found.below.parts) > 1}
     if folders and not choice.parts:
         notes.append(
