@@ -119,12 +119,13 @@ class Accuracy(Record):
 
 
 class Step(Record):
-    """One step of the road to this file; sha256 of the model.onnx it made."""
+    """One step of the road to this file; sha256 of the model.onnx it made; accuracy: how that one did, where known."""
 
     step: str
     sha256: str
     when: AwareDatetime
     note: str = ""
+    accuracy: Accuracy | None = None
 
 
 class Meta(Record):

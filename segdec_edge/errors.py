@@ -13,6 +13,7 @@ SegdecError
 │   └── PeerStopped       another process of this training failed, and tells its reason itself
 ├── BundleError           a bundle that is missing, corrupt or not what its meta.json says
 ├── ExportError           a checkpoint that could not be turned into a faithful bundle
+├── GateError             a step's result that lost more accuracy than was allowed; the old bundle stays
 ├── BackendError          a runtime that is missing or failed
 ├── CameraError
 │   ├── CameraLost        the source is gone; the station must rebuild the camera
@@ -77,6 +78,10 @@ class BundleError(SegdecError):
 
 
 class ExportError(SegdecError):
+    pass
+
+
+class GateError(SegdecError):
     pass
 
 

@@ -1,0 +1,233 @@
+"""The gate that every step from bundle to bundle ends in: accuracy is measured on held-out pictures, not hoped for.
+
+The candidate is written beside, opened by a real backend and scored like the bundle that it was made from, on the same
+pictures and the same backend. Past the limit it is refused and nothing is left of it. It needs no torch: it also runs
+on the board. It does not choose anything: ranks, layers and constants come from training or validation pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from segdec_edge.bundle import Accuracy, Bundle, Meta, ModelFacts, Step, require_replaceable, utc_now, write_bundle
+from segdec_edge.data.samples import Dataset, Sample
+from segdec_edge.data.spec import open_dataset
+from segdec_edge.decision import Rule, is_defect
+from segdec_edge.errors import BundleError, GateError
+from segdec_edge.evaluation.evaluate import Evaluation, evaluate_scored
+from segdec_edge.evaluation.run import choose_samples
+from segdec_edge.evaluation.scoring import Progress, ScoredSample, score_samples
+from segdec_edge.evaluation.thresholds import logit
+from segdec_edge.runtime import open_backend
+from segdec_edge.types import Backend
+
+MAX_AP_DROP = 0.1
+"""In points of 100."""
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Pictures to score, as the data set, its subset and the backend name them."""
+
+    data: str
+    subset: str
+    samples: tuple[Sample, ...]
+    backend: str = "auto"
+
+
+@dataclass(frozen=True)
+class Marks:
+    """How one artefact did in an exam; scored in the exam's order."""
+
+    accuracy: Accuracy
+    evaluation: Evaluation
+    scored: tuple[ScoredSample, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A candidate beside the bundle that it was made from.
+
+    ap_drop, recall_drop: points of 100, negative where the candidate is better; ap_drop None where one kind of part is
+    missing. flips: names with another verdict. score_rms: root mean square of the logit differences.
+    """
+
+    before: Marks
+    after: Marks
+    ap_drop: float | None
+    recall_drop: float
+    newly_unscored: int
+    flips: tuple[str, ...]
+    score_rms: float
+
+    def in_words(self) -> str:
+        return (
+            f"average precision {_ap(self.before)} → {_ap(self.after)}, FP {self.before.accuracy.fp} →"
+            f" {self.after.accuracy.fp}, FN {self.before.accuracy.fn} → {self.after.accuracy.fn} on"
+            f" {self.after.accuracy.pictures} {self.after.accuracy.subset} pictures ({self.after.accuracy.backend});"
+            f" {len(self.flips)} other verdicts, scores {self.score_rms:.2g} apart (logit, root mean square)"
+        )
+
+
+def exam_for(bundle: Bundle, data: str | None = None, subset: str = "test", backend: str = "auto") -> Exam:
+    """The held-out pictures of the split that a bundle was trained with. data: None for the data set trained on.
+
+    Raises BundleError where neither says which, DataError.
+    """
+    dataset = dataset_of(bundle, data)
+    return Exam(dataset.spec, subset, tuple(choose_samples(dataset, facts_of(bundle), subset)), backend)
+
+
+def dataset_of(bundle: Bundle, data: str | None) -> Dataset:
+    """The data set named, or the one that the bundle was trained on. Raises BundleError, DataError."""
+    settings = bundle.meta.training.get("settings")
+    spec = data or (settings.get("data") if isinstance(settings, dict) else None)
+    if not isinstance(spec, str):
+        raise BundleError(f"{bundle.path}: does not say what it was trained on. Give it: --data folder:PATH")
+    return open_dataset(spec)
+
+
+def facts_of(bundle: Bundle) -> Mapping[str, Any]:
+    """What the bundle says of its training, its split included."""
+    split = bundle.split()
+    return {**bundle.meta.training, **({"split": split} if split else {})}
+
+
+def sit(backend: Backend, exam: Exam, progress: Progress | None = None) -> Marks:
+    """Score the exam's pictures. Raises BackendError."""
+    scored = score_samples(backend, exam.samples, progress)
+    threshold = backend.spec.threshold
+    evaluation = evaluate_scored(scored, threshold=threshold, threshold_source="the bundle's")
+    accuracy = Accuracy(
+        data=exam.data,
+        subset=exam.subset,
+        backend=backend.name,
+        ap=evaluation.average_precision,
+        fp=evaluation.given.confusion.fp,
+        fn=evaluation.given.confusion.fn,
+        threshold=threshold,
+        pictures=evaluation.count,
+        when=utc_now(),
+    )
+    return Marks(accuracy, evaluation, scored)
+
+
+def marks_of(bundle: Bundle, exam: Exam, progress: Progress | None = None) -> Marks:
+    """Open a bundle and let it sit the exam. Raises BackendError."""
+    backend = open_backend(bundle, exam.backend)
+    try:
+        return sit(backend, exam, progress)
+    finally:
+        backend.close()
+
+
+def compare(before: Marks, after: Marks) -> Comparison:
+    """Two artefacts that sat the same exam."""
+    old_ap, new_ap = before.accuracy.ap, after.accuracy.ap
+    pairs = list(zip(before.scored, after.scored, strict=True))
+    both = [(old.score, new.score) for old, new in pairs if old.score is not None and new.score is not None]
+    apart = np.array([logit(new) - logit(old) for old, new in both])
+    flips = tuple(new.name for old, new in pairs if _flagged(old, before) != _flagged(new, after))
+    return Comparison(
+        before=before,
+        after=after,
+        ap_drop=None if old_ap is None or new_ap is None else 100 * (old_ap - new_ap),
+        recall_drop=100 * (_recall(before) - _recall(after)),
+        newly_unscored=sum(old.score is not None and new.score is None for old, new in pairs),
+        flips=flips,
+        score_rms=float(np.sqrt(np.mean(apart**2))) if len(apart) else 0.0,
+    )
+
+
+def require_passed(found: Comparison, name: str, max_ap_drop: float = MAX_AP_DROP) -> None:
+    """Raise GateError where a candidate lost more than max_ap_drop points of AP or of recall, or any score at all."""
+    less = []
+    if found.newly_unscored:
+        less.append(f"no score for {found.newly_unscored} pictures that had one")
+    if found.ap_drop is not None and found.ap_drop > max_ap_drop + _ROUNDING:
+        less.append(f"average precision {_ap(found.after)} after {_ap(found.before)}")
+    if found.recall_drop > max_ap_drop + _ROUNDING:
+        less.append(
+            f"{found.after.accuracy.fn} defects missed at the shipped threshold after {found.before.accuracy.fn}"
+        )
+    if less:
+        raise GateError(
+            f"{name}: {', '.join(less)} on {found.after.accuracy.pictures} {found.after.accuracy.subset} pictures,"
+            f" wanted at most {max_ap_drop:g} points lost; nothing was written. Allow more with --max-ap-drop, or give"
+            " the step more pictures."
+        )
+
+
+def pass_gate(
+    bundle: Bundle,
+    destination: Path,
+    content: bytes,
+    facts: ModelFacts,
+    exam: Exam,
+    *,
+    step: str,
+    note: str = "",
+    max_ap_drop: float = MAX_AP_DROP,
+    before: Marks | None = None,
+    say: Callable[[str], None] | None = None,
+) -> tuple[Bundle, Comparison]:
+    """Write what a step made of `bundle` to `destination`, if it passes; else write nothing.
+
+    content: the new model.onnx, facts: what it is; step and note: for its lineage. before: the bundle's own marks in
+    this very exam where they are known. Raises GateError, BackendError, BundleError, StorageError.
+    """
+    require_replaceable(destination)
+    if destination.resolve() == bundle.path.resolve():
+        raise BundleError(f"{destination}: is the bundle that was given; it is never changed. Choose another --out.")
+    tell = say or _silent
+    if before is None:
+        tell(f"scoring {len(exam.samples)} {exam.subset} pictures with the bundle as it is")
+        before = marks_of(bundle, exam)
+    candidate = _meta(bundle.meta, facts, step, note)
+    tell(f"scoring {len(exam.samples)} {exam.subset} pictures with the new one")
+    with TemporaryDirectory(prefix="segdec_gate_") as folder:
+        written = write_bundle(Path(folder) / "candidate.bundle", onnx_bytes=content, meta=candidate)
+        found = compare(before, marks_of(written, exam))
+    require_passed(found, destination.name, max_ap_drop)
+    meta = _with_marks(candidate, found)
+    return write_bundle(destination, onnx_bytes=content, meta=meta, split=bundle.split()), found
+
+
+def _meta(old: Meta, facts: ModelFacts, step: str, note: str) -> Meta:
+    now = utc_now()
+    entry = Step(step=step, sha256=facts.sha256, when=now, note=note)
+    update = {"created": now, "model": facts, "parity": None, "accuracy": (), "lineage": (*old.lineage, entry)}
+    return old.model_copy(update=update)
+
+
+def _with_marks(meta: Meta, found: Comparison) -> Meta:
+    """Each of the last two steps with its own accuracy: the old one had perhaps never been measured."""
+    *earlier, last = meta.lineage
+    if earlier and earlier[-1].accuracy is None:
+        earlier[-1] = earlier[-1].model_copy(update={"accuracy": found.before.accuracy})
+    last = last.model_copy(update={"accuracy": found.after.accuracy})
+    return meta.model_copy(update={"accuracy": (found.after.accuracy,), "lineage": (*earlier, last)})
+
+
+def _recall(marks: Marks) -> float:
+    counts = marks.evaluation.given.confusion
+    return counts.tp / (counts.tp + counts.fn) if counts.tp + counts.fn else 1.0
+
+
+def _flagged(one: ScoredSample, marks: Marks) -> bool:
+    return one.score is None or is_defect(one.score, Rule(marks.accuracy.threshold))
+
+
+def _ap(marks: Marks) -> str:
+    return "unknown" if marks.accuracy.ap is None else f"{marks.accuracy.ap:.4f}"
+
+
+def _silent(line: str) -> None:
+    pass
