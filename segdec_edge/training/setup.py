@@ -90,7 +90,7 @@ def choose_hardware(settings: TrainSettings, ranks: Ranks = ALONE) -> Hardware:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"device {name} cannot be used ({reason}). Use device = 'cpu' or 'auto'.") from error
-    precision = _auto_precision(device) if settings.precision == "auto" else settings.precision
+    precision = auto_precision(device) if settings.precision == "auto" else settings.precision
     return Hardware(device, precision, settings.channels_last)
 
 
@@ -118,7 +118,8 @@ def make_deterministic(seed: int) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _auto_precision(device: torch.device) -> str:
+def auto_precision(device: torch.device) -> str:
+    """bf16 where the device computes in it natively, else fp32."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     # Without native instructions bfloat16 on CPU is emulated and slower than float32.

@@ -1,0 +1,1 @@
+"""The gate: what passes, what is refused, and what is left behind."""
