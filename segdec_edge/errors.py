@@ -13,6 +13,8 @@ SegdecError
 │   └── PeerStopped       another process of this training failed, and tells its reason itself
 ├── BundleError           a bundle that is missing, corrupt or not what its meta.json says
 ├── ExportError           a checkpoint that could not be turned into a faithful bundle
+├── QuantizeError         a bundle that cannot be brought to the precision asked for
+│   └── CalibrationError  a manifest or cache that is missing, changed, too small or of another network
 ├── BackendError          a runtime that is missing or failed
 ├── CameraError
 │   ├── CameraLost        the source is gone; the station must rebuild the camera
@@ -77,6 +79,14 @@ class BundleError(SegdecError):
 
 
 class ExportError(SegdecError):
+    pass
+
+
+class QuantizeError(SegdecError):
+    pass
+
+
+class CalibrationError(QuantizeError):
     pass
 
 
