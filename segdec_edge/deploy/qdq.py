@@ -9,7 +9,7 @@ multiply-adds, and the score itself comes out of it.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -21,17 +21,19 @@ from segdec_edge.errors import QuantizeError
 Activations: TypeAlias = Literal["int8", "uint8"]
 """int8: symmetric, what TensorRT takes. uint8: the zero point may lie anywhere, so that the values after a ReLU get
 all 255 steps instead of 127, and onnxruntime computes in INT8 on x86-64, which it does not for the other."""
+NO_BIAS = 1e-12
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution that can be INT8. name as users write it; output: its tensor; source: the tensor that it takes."""
+    """A convolution that can be INT8. name as users write it; output, source, weight: its tensors; channels it gives."""
 
     name: str
     output: str
     source: str
     weight: str
     macs_share: float
+    channels: int
 
 
 def quantisable(model: onnx.ModelProto, size_hw: tuple[int, int]) -> tuple[Layer, ...]:
@@ -48,11 +50,12 @@ def quantisable(model: onnx.ModelProto, size_hw: tuple[int, int]) -> tuple[Layer
         if node.op_type == "Conv" and node.input[1] in weights:
             height, width = shapes[node.output[0]][2:]
             macs = float(np.prod(weights[node.input[1]])) * height * width
-            found.append((layer_name(node), node.output[0], node.input[0], node.input[1], macs))
+            layer = Layer(layer_name(node), node.output[0], node.input[0], node.input[1], macs, weights[node.input[1]][0])
+            found.append(layer)
     if not found:
         raise QuantizeError("the graph has no convolution with constant weights. Give a bundle that segdec export wrote.")
-    total = sum(macs for *_, macs in found)
-    return tuple(Layer(name, output, source, weight, macs / total) for name, output, source, weight, macs in found)
+    total = sum(layer.macs_share for layer in found)
+    return tuple(replace(layer, macs_share=layer.macs_share / total) for layer in found)
 
 
 def layer_name(node: onnx.NodeProto) -> str:
@@ -111,7 +114,9 @@ def with_qdq(
         },
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     made: onnx.ModelProto = quantizer.model.model
+    _add_biases(made, layers)
     return made
 
 
@@ -128,10 +133,12 @@ def only(quantised: onnx.ModelProto, original: onnx.ModelProto, layers: Sequence
         plain = before.get(node.output[0])
         if plain is None or node.output[0] in kept:
             continue
-        is_conv = node.op_type == "Conv"
-        for index, name in enumerate(plain.input):
-            if is_conv or name not in sources:
-                node.input[index] = name
+        inputs = [
+            found if name in sources and node.op_type != "Conv" else name
+            for name, found in zip(plain.input, node.input, strict=False)
+        ]
+        del node.input[:]
+        node.input.extend(inputs)
     present = {one.name for one in made.graph.initializer}
     made.graph.initializer.extend(one for one in original.graph.initializer if one.name not in present)
     return pruned(made)
@@ -152,6 +159,21 @@ def pruned(model: onnx.ModelProto) -> onnx.ModelProto:
         del field[:]
         field.extend(copies)
     return model
+
+
+def _add_biases(model: onnx.ModelProto, layers: Sequence[Layer]) -> None:
+    """Give INT8 convolutions without a bias one that changes no score.
+
+    OpenVINO 2026.4 scales the result of an INT8 convolution without bias twice where arithmetic follows, as in
+    FeatureNorm: all scores of an unfolded network came out alike. A bias of zeros is optimised away, and the same.
+    """
+    channels = {layer.output: layer.channels for layer in layers}
+    for node in model.graph.node:
+        if node.output[0] in channels and len(node.input) == 2:
+            name = f"{node.output[0]}.bias"
+            values = np.full(channels[node.output[0]], NO_BIAS, np.float32)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+            node.input.append(name)
 
 
 def _shapes(model: onnx.ModelProto, size_hw: tuple[int, int]) -> dict[str, list[int]]:
