@@ -14,6 +14,8 @@ SegdecError
 ├── BundleError           a bundle that is missing, corrupt or not what its meta.json says
 ├── ExportError           a checkpoint that could not be turned into a faithful bundle
 ├── GateError             a step's result that lost more accuracy than was allowed; the old bundle stays
+├── QuantizeError         a bundle that cannot be brought to the precision asked for
+│   └── CalibrationError  a manifest or cache that is missing, changed, too small or of another network
 ├── BackendError          a runtime that is missing or failed
 ├── CameraError
 │   ├── CameraLost        the source is gone; the station must rebuild the camera
@@ -82,6 +84,11 @@ class ExportError(SegdecError):
 
 
 class GateError(SegdecError):
+class QuantizeError(SegdecError):
+    pass
+
+
+class CalibrationError(QuantizeError):
     pass
 
 
