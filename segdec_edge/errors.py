@@ -84,6 +84,9 @@ class ExportError(SegdecError):
 
 
 class GateError(SegdecError):
+    pass
+
+
 class QuantizeError(SegdecError):
     pass
 
