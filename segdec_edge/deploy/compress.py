@@ -9,15 +9,15 @@ convolutional networks for classification and detection (asymmetric reconstructi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segdec_edge.deploy.network import Conv, Layer, Network, float32, operations
-from segdec_edge.deploy.torch_network import run
+from segdec_edge.deploy.network import Conv, Layer, Network, Relu, float32, operations
+from segdec_edge.deploy.torch_network import planes_of, run, standardised
 from segdec_edge.deploy.walk import Progress, States, rebuilt
 from segdec_edge.errors import BundleError
 from segdec_edge.types import Pixels
@@ -132,6 +132,50 @@ def factorised(network: Network, pixels: Pixels, ranks: Mapping[str, int], progr
         return _factors(conv, moments, weights[conv.name], ranks[conv.name])
 
     return rebuilt(network, network, pixels, fit, progress)
+
+
+def without_dead(network: Network, pixels: Pixels) -> Network:
+    """The network without channels that are zero behind their ReLU on every pixel of every picture.
+
+    pixels (N, H, W, C) uint8, training pictures. A channel that is zero adds nothing to what takes it: no bias moves.
+    """
+    trunk = list(network.trunk)
+    with torch.inference_mode():
+        states = [standardised(planes_of(one[None]), network.standardise) for one in pixels]
+        alive: dict[int, NDArray[np.bool_]] = {}
+        for index, layer in enumerate(trunk):
+            states = [run([layer], one) for one in states]
+            if isinstance(layer, Relu) and isinstance(trunk[index - 1], Conv):
+                alive[index - 1] = np.any([one.amax(dim=(0, 2, 3)).numpy() > 0 for one in states], axis=0)
+    convs = [index for index, layer in enumerate(trunk) if isinstance(layer, Conv)]
+    for index, taker in pairwise(convs):
+        if index in alive and alive[index].any():
+            trunk[index] = _outputs(trunk[index], alive[index])
+            trunk[taker] = _inputs(trunk[taker], alive[index])
+    last = convs[-1]
+    if last not in alive or not alive[last].any():
+        return replace(network, trunk=tuple(trunk))
+    kept = alive[last]
+    trunk[last] = _outputs(trunk[last], kept)
+    (first, *segmentation), decision = network.segmentation, list(network.decision)
+    taker = next(index for index, layer in enumerate(decision) if isinstance(layer, Conv))
+    decision[taker] = _inputs(decision[taker], np.append(kept, True))
+    return replace(
+        network,
+        trunk=tuple(trunk),
+        segmentation=(_inputs(first, kept), *segmentation),
+        decision=tuple(decision),
+    )
+
+
+def _outputs(layer: Layer, kept: NDArray[np.bool_]) -> Conv:
+    conv = _only((layer,))
+    return replace(conv, weight=conv.weight[kept], bias=None if conv.bias is None else conv.bias[kept])
+
+
+def _inputs(layer: Layer, kept: NDArray[np.bool_]) -> Conv:
+    conv = _only((layer,))
+    return replace(conv, weight=float32(conv.weight[:, kept]))
 
 
 def _factors(conv: Conv, moments: _Moments, importance: NDArray[np.float64], rank: int) -> tuple[Conv, Conv]:

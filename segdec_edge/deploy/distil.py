@@ -54,7 +54,7 @@ _EVERY_THIRD = 3
 
 def targets_of(network: Network, pixels: Pixels, progress: Callable[[int, int], None] | None = None) -> Targets:
     """The logits of a network on pixels (N, H, W, C) uint8."""
-    teacher = TorchNetwork(network).to(memory_format=torch.channels_last)
+    teacher = _channels_last(network)
     decisions, segmentations = [], []
     with torch.inference_mode():
         for index, one in enumerate(pixels):
@@ -81,7 +81,7 @@ def distilled(
     """
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    student = TorchNetwork(network).to(memory_format=torch.channels_last)
+    student = _channels_last(network)
     optimiser = torch.optim.Adam(student.parameters(), lr=recipe.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=recipe.steps)
     fast = auto_precision(torch.device("cpu")) == "bf16"
@@ -121,3 +121,9 @@ def _loss(decision: Tensor, segmentation: Tensor, targets: Targets, index: int, 
     apart = functional.mse_loss(segmentation[0, 0].float(), wanted) / spread
     wanted_decision = torch.tensor(targets.decision[index])
     return _DECISION * functional.smooth_l1_loss(decision[0, 0].float(), wanted_decision) + _SEGMENTATION * apart
+
+
+def _channels_last(network: Network) -> TorchNetwork:
+    made = TorchNetwork(network)
+    made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return made

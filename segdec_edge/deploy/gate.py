@@ -174,14 +174,15 @@ def pass_gate(
     *,
     step: str,
     note: str = "",
+    extra: Mapping[str, Any] | None = None,
     max_ap_drop: float = MAX_AP_DROP,
     before: Marks | None = None,
     say: Callable[[str], None] | None = None,
 ) -> tuple[Bundle, Comparison]:
     """Write what a step made of `bundle` to `destination`, if it passes; else write nothing.
 
-    content: the new model.onnx, facts: what it is; step and note: for its lineage. before: the bundle's own marks in
-    this very exam where they are known. Raises GateError, BackendError, BundleError, StorageError.
+    content: the new model.onnx, facts: what it is; step, note and extra (plain values): for its lineage. before: the
+    bundle's own marks in this very exam where they are known. Raises GateError, BackendError, BundleError, StorageError.
     """
     require_replaceable(destination)
     if destination.resolve() == bundle.path.resolve():
@@ -190,7 +191,9 @@ def pass_gate(
     if before is None:
         tell(f"scoring {len(exam.samples)} {exam.subset} pictures with the bundle as it is")
         before = marks_of(bundle, exam)
-    candidate = _meta(bundle.meta, facts, step, note)
+    candidate = _meta(
+        bundle.meta, facts, Step(step=step, sha256=facts.sha256, when=utc_now(), note=note, **(extra or {}))
+    )
     tell(f"scoring {len(exam.samples)} {exam.subset} pictures with the new one")
     with TemporaryDirectory(prefix="segdec_gate_") as folder:
         written = write_bundle(Path(folder) / "candidate.bundle", onnx_bytes=content, meta=candidate)
@@ -200,10 +203,8 @@ def pass_gate(
     return write_bundle(destination, onnx_bytes=content, meta=meta, split=bundle.split()), found
 
 
-def _meta(old: Meta, facts: ModelFacts, step: str, note: str) -> Meta:
-    now = utc_now()
-    entry = Step(step=step, sha256=facts.sha256, when=now, note=note)
-    update = {"created": now, "model": facts, "parity": None, "accuracy": (), "lineage": (*old.lineage, entry)}
+def _meta(old: Meta, facts: ModelFacts, step: Step) -> Meta:
+    update = {"created": step.when, "model": facts, "parity": None, "accuracy": (), "lineage": (*old.lineage, step)}
     return old.model_copy(update=update)
 
 

@@ -28,6 +28,7 @@ class _Reader:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = model.graph
+        _without_detours(graph)
         self.channels = next(one.type.tensor_type.shape.dim[3].dim_value for one in graph.input if one.name == INPUT)
         self.makers = {name: node for node in graph.node for name in node.output}
         self.constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
@@ -128,6 +129,20 @@ class _Reader:
         if name not in self.constants:
             raise _foreign(node)
         return self.constants[name]
+
+
+def _without_detours(graph: onnx.GraphProto) -> None:
+    """Let every node take what an Identity, or a Cast of what is float already, would hand it."""
+    same = {
+        node.output[0]: node.input[0]
+        for node in graph.node
+        if node.op_type == "Identity" or (node.op_type == "Cast" and node.input[0] != INPUT)
+    }
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            while name in same:
+                name = same[name]
+            node.input[index] = name
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:

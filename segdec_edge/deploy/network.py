@@ -124,5 +124,5 @@ def operations(network: Network, size_hw: tuple[int, int]) -> dict[str, int]:
 
 
 def float32(values: Any) -> Array:
-    """The values as a contiguous float32 array."""
-    return np.ascontiguousarray(values, np.float32)
+    """The values as a contiguous float32 array of their own: what a file's bytes are seen through cannot be written."""
+    return np.array(values, np.float32, order="C")

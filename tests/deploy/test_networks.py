@@ -1,0 +1,301 @@
+"""Networks as layers: read, written, run by torch, folded, factorised, distilled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from segdec_edge.bundle import Bundle
+from segdec_edge.deploy.compress import (
+    Spectrum,
+    choose_ranks,
+    factorised,
+    importances,
+    require_folded,
+    spectra,
+    without_dead,
+)
+from segdec_edge.deploy.distil import Recipe, distilled, targets_of
+from segdec_edge.deploy.export import export_checkpoint
+from segdec_edge.deploy.fold import folded, standardisation_of
+from segdec_edge.deploy.graph_read import read_network
+from segdec_edge.deploy.graph_write import to_onnx
+from segdec_edge.deploy.network import Conv, Network, Norm, Pool, Relu, Standardise, operations
+from segdec_edge.deploy.torch_network import TorchNetwork, planes_of
+from segdec_edge.errors import BundleError, TrainingError
+from segdec_edge.model.backend import TorchBackend, spec_of
+from segdec_edge.runtime.onnxruntime import OnnxRuntimeBackend
+from segdec_edge.types import Prediction
+from tests.nets import SIZE_HW, lively_net, save_net, textures
+
+PIXELS = textures(4)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("networks")
+    checkpoint = save_net(folder / "tiny.pt", lively_net(), threshold=0.3)
+    return export_checkpoint(checkpoint, folder / "tiny.bundle", pictures=list(PIXELS[..., 0]))
+
+
+@pytest.fixture(scope="module")
+def network(bundle: Bundle) -> Network:
+    return read_network(bundle.model_path.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def plain(network: Network) -> Network:
+    return folded(network, PIXELS)
+
+
+def scored(network: Network, path: Path) -> Prediction:
+    path.write_bytes(to_onnx(network, SIZE_HW))
+    return OnnxRuntimeBackend(path, spec_of(lively_net(), SIZE_HW)).infer(PIXELS)
+
+
+def logits(network: Network) -> torch.Tensor:
+    with torch.inference_mode():
+        decision, segmentation = TorchNetwork(network)(planes_of(PIXELS))
+    return torch.cat([decision, segmentation.flatten(1)], dim=1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"in_channels": 3}, {"norm": "batch"}], ids=str)
+@pytest.mark.parametrize("simplify", [True, False])
+def test_an_exported_graph_is_read_whole(tmp_path: Path, settings: dict[str, object], simplify: bool) -> None:
+    net = lively_net(**settings)  # type: ignore[arg-type]
+    pixels = textures(3, net.in_channels)
+    pictures = [one[..., 0] if net.in_channels == 1 else one for one in pixels]
+    path = save_net(tmp_path / "net.pt", net, threshold=0.3)
+    bundle = export_checkpoint(path, tmp_path / "net.bundle", pictures=pictures, simplify=simplify)
+    read = read_network(bundle.model_path.read_bytes())
+    (tmp_path / "again.onnx").write_bytes(to_onnx(read, SIZE_HW))
+    again = OnnxRuntimeBackend(tmp_path / "again.onnx", bundle.spec).infer(pixels)
+    wanted = TorchBackend(net, bundle.spec).infer(pixels)
+    np.testing.assert_allclose(again.score, wanted.score, atol=1e-5)
+    np.testing.assert_allclose(again.heatmap, wanted.heatmap, atol=1e-5)
+    assert [conv.name for conv in read.convs] == [
+        *(f"volume.{i}" for i in (0, 2, 3, 4, 6, 7, 8, 9, 11)), "seg_mask", "extractor.1", "extractor.3", "extractor.5",
+    ]  # fmt: skip
+    assert len(read.norms) == (0 if settings.get("norm") == "batch" else 13)
+
+
+def test_what_is_written_is_read_again(network: Network, plain: Network) -> None:
+    for one in (network, plain, replace(plain, standardise=Standardise(0.4, 0.2))):
+        again = read_network(to_onnx(one, SIZE_HW))
+        assert again.standardise == pytest.approx(one.standardise) if one.standardise is None else True
+        if one.standardise is not None:
+            assert again.standardise is not None
+            assert again.standardise.mean == pytest.approx(0.4)
+            assert again.standardise.deviation == pytest.approx(0.2)
+        torch.testing.assert_close(logits(again), logits(one))
+        assert [type(layer) for layer in again.layers()] == [type(layer) for layer in one.layers()]
+
+
+def test_torch_and_onnxruntime_agree_on_a_standardised_network(plain: Network, tmp_path: Path) -> None:
+    lit = replace(plain, standardise=Standardise(0.5, 0.25))
+    found = scored(lit, tmp_path / "lit.onnx")
+    np.testing.assert_allclose(found.score, torch.sigmoid(logits(lit)[:, 0]).numpy(), atol=1e-4)
+    assert not np.allclose(found.score, scored(plain, tmp_path / "plain.onnx").score, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda graph: setattr(graph.node[_first(graph, "Conv")], "op_type", "ConvTranspose"), "ConvTranspose"),
+        (lambda graph: graph.node[_first(graph, "Relu")].__setattr__("op_type", "Sigmoid"), "Sigmoid"),
+        (lambda graph: graph.initializer[_constant(graph, "input.scale")].CopyFrom(_half(graph)), "input.scaled"),
+    ],
+)
+def test_a_foreign_graph_is_refused_with_the_node_named(plain: Network, change: object, named: str) -> None:
+    model = onnx.load_from_string(to_onnx(plain, SIZE_HW))
+    change(model.graph)  # type: ignore[operator]
+    with pytest.raises(BundleError, match=named):
+        read_network(model.SerializeToString())
+
+
+def _first(graph: onnx.GraphProto, op: str) -> int:
+    return next(index for index, node in enumerate(graph.node) if node.op_type == op)
+
+
+def _constant(graph: onnx.GraphProto, name: str) -> int:
+    return next(index for index, one in enumerate(graph.initializer) if one.name == name)
+
+
+def _half(graph: onnx.GraphProto) -> onnx.TensorProto:
+    return onnx.numpy_helper.from_array(np.asarray(0.5, np.float32), "input.scale")
+
+
+def test_operations_of_the_published_network() -> None:
+    counts = operations(_published(), (512, 512))
+    assert sum(counts.values()) == pytest.approx(168e9, rel=0.01)
+    assert counts["volume.11"] / sum(counts.values()) == pytest.approx(0.72, abs=0.01)
+
+
+def _published() -> Network:
+    """Shapes of the published network; the values do not count."""
+
+    def conv(name: str, outputs: int, inputs: int, side: int) -> Conv:
+        return Conv(name, np.zeros((outputs, inputs, side, side), np.float32))
+
+    wide = [conv(f"volume.{i}", 64, 64, 5) for i in (3, 4)]
+    deeper = [conv(f"volume.{i}", 64, 64, 5) for i in (6, 7, 8, 9)]
+    trunk = (conv("volume.0", 32, 1, 5), Pool(), conv("volume.2", 64, 32, 5), *wide, Pool(), *deeper, Pool())
+    decision = (Pool(), conv("a", 8, 1025, 5), Pool(), conv("b", 16, 8, 5), Pool(), conv("c", 32, 16, 5))
+    return Network(
+        channels=1,
+        trunk=(*trunk, conv("volume.11", 1024, 64, 15)),
+        segmentation=(conv("seg_mask", 1, 1024, 1),),
+        decision=decision,
+        fc_weight=np.zeros((1, 66), np.float32),
+        fc_bias=np.zeros(1, np.float32),
+    )
+
+
+@pytest.mark.parametrize("recalibrate", [True, False])
+def test_folded_on_one_picture_that_picture_scores_as_before(network: Network, recalibrate: bool) -> None:
+    one = PIXELS[:1]
+    plain = folded(network, one, recalibrate=recalibrate)
+    assert not plain.norms
+    torch.testing.assert_close(logits(plain)[0], logits(network)[0], atol=2e-3, rtol=2e-3)
+    assert (logits(plain)[1:] - logits(network)[1:]).abs().max() > 0.05  # the others are not what it was measured on
+
+
+def test_least_squares_come_nearer_than_mean_statistics(network: Network) -> None:
+    errors = [
+        (logits(folded(network, PIXELS, recalibrate=recalibrate)) - logits(network)).square().mean()
+        for recalibrate in (True, False)
+    ]
+    assert errors[0] < errors[1]
+
+
+def test_a_norm_may_stay(network: Network) -> None:
+    kept = folded(network, PIXELS, keep=("seg_mask", "extractor.5"))
+    assert [norm.name for norm in kept.norms] == ["seg_mask.norm", "extractor.5.norm"]
+    assert kept.norms[0] == network.norms[9]
+
+
+def test_standardised_pictures_score_alike_in_any_light(network: Network) -> None:
+    lit = folded(network, PIXELS, standardise=standardisation_of(PIXELS))
+    dark = (PIXELS * 0.7).astype(np.float32) / 255
+    with torch.inference_mode():
+        usual, _ = TorchNetwork(lit)(planes_of(PIXELS))
+        darker, _ = TorchNetwork(lit)(torch.from_numpy(dark).permute(0, 3, 1, 2))
+    torch.testing.assert_close(usual, darker, atol=1e-3, rtol=1e-3)
+
+
+def test_standardisation_is_the_mean_over_pictures() -> None:
+    found = standardisation_of(PIXELS)
+    assert found.mean == pytest.approx(np.mean([one.mean() for one in PIXELS / 255]))
+    assert found.deviation == pytest.approx(np.mean([one.std() for one in PIXELS / 255]))
+
+
+def test_at_full_rank_nothing_changes(plain: Network) -> None:
+    name = "volume.3"
+    full = factorised(plain, PIXELS, {name: plain.conv(name).weight.shape[0]})
+    assert [conv.name for conv in full.convs if conv.name.startswith(name)] == [f"{name}.a", f"{name}.b"]
+    torch.testing.assert_close(logits(full), logits(plain), atol=5e-3, rtol=5e-3)
+
+
+def test_a_layer_of_low_rank_is_found_and_kept_exactly(plain: Network) -> None:
+    layer = plain.conv("volume.9")
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(len(layer.weight), 3)).astype(np.float32)
+    basis = rng.normal(size=(3, *layer.weight.shape[1:])).astype(np.float32) * 0.05
+    low = plain.exchanged("volume.9", replace(layer, weight=np.tensordot(mixing, basis, axes=1)))
+    energies = spectra(low, PIXELS, SIZE_HW)["volume.9"].energies
+    assert energies[3] < 1e-6 * energies[0] < energies[2]
+    cut = factorised(low, PIXELS, {"volume.9": 3})
+    torch.testing.assert_close(logits(cut), logits(low), atol=5e-3, rtol=5e-3)
+    assert operations(cut, SIZE_HW)["volume.9.a"] < operations(low, SIZE_HW)["volume.9"] / 4
+
+
+def test_lower_ranks_cost_more_accuracy(plain: Network) -> None:
+    def error(rank: int) -> float:
+        return float((logits(factorised(plain, PIXELS, {"volume.11": rank})) - logits(plain)).square().mean())
+
+    assert error(32) < error(4) < error(1)
+
+
+def test_importance_is_what_the_next_layers_make_of_a_channel(plain: Network) -> None:
+    found = importances(plain)
+    following = plain.conv("volume.3").weight
+    np.testing.assert_allclose(found["volume.2"], np.sqrt(np.square(following).sum(axis=(0, 2, 3))), rtol=1e-5)
+    both = np.hypot(plain.conv("seg_mask").weight[0, :, 0, 0], _norms(plain.conv("extractor.1").weight)[:-1])
+    np.testing.assert_allclose(found["volume.11"], both, rtol=1e-5)
+
+
+def _norms(weight: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.square(weight).sum(axis=(0, 2, 3)))
+
+
+def test_ranks_keep_the_budget_and_go_where_least_is_lost() -> None:
+    steep = Spectrum(np.geomspace(1, 1e-6, 64), 20, 1000)
+    level = Spectrum(np.ones(64), 20, 1000)
+    ranks = choose_ranks({"steep": steep, "level": level}, 0.6)
+    assert ranks["steep"] < 12
+    assert "level" not in ranks or ranks["level"] > 25
+    spent = sum(20 * ranks[name] if name in ranks else 1000 for name in ("steep", "level"))
+    assert 1000 < spent <= 1200
+    assert choose_ranks({"steep": steep, "level": level}, 1.0) == {}
+
+
+def test_ranks_of_an_impossible_budget_are_the_lowest() -> None:
+    assert choose_ranks({"a": Spectrum(np.ones(8), 10, 100)}, 0.01) == {"a": 1}
+
+
+def test_dead_channels_go_and_nothing_changes(plain: Network) -> None:
+    layer, last = plain.conv("volume.6"), plain.conv("volume.11")
+    assert layer.bias is not None and last.bias is not None
+    dead = plain.exchanged("volume.6", replace(layer, bias=np.where(np.arange(len(layer.bias)) < 5, -1e3, layer.bias)))
+    dead = dead.exchanged("volume.11", replace(last, bias=np.where(np.arange(len(last.bias)) < 7, -1e4, last.bias)))
+    dead = replace(dead, trunk=tuple(_float32(one) for one in dead.trunk))
+    left = without_dead(dead, PIXELS)
+    assert len(left.conv("volume.6").weight) <= len(layer.weight) - 5
+    assert len(left.conv("volume.11").weight) <= len(last.weight) - 7
+    assert left.conv("extractor.1").weight.shape[1] == len(left.conv("volume.11").weight) + 1
+    torch.testing.assert_close(logits(left), logits(dead), atol=1e-4, rtol=1e-4)
+
+
+def _float32(layer: Conv | Norm | Relu | Pool) -> Conv | Norm | Relu | Pool:
+    if isinstance(layer, Conv) and layer.bias is not None:
+        return replace(layer, bias=layer.bias.astype(np.float32))
+    return layer
+
+
+def test_compressing_wants_a_folded_network(network: Network, plain: Network) -> None:
+    require_folded(plain)
+    with pytest.raises(BundleError, match="segdec fold"):
+        require_folded(network)
+    with pytest.raises(BundleError, match="segdec fold"):
+        spectra(network, PIXELS, SIZE_HW)
+
+
+def test_distillation_brings_the_logits_nearer(network: Network) -> None:
+    cut = factorised(folded(network, PIXELS), PIXELS, {"volume.11": 2, "volume.3": 2})
+    wanted, defective = targets_of(network, PIXELS), np.array([True, False, True, False])
+    recipe = Recipe(steps=40, rate=2e-3, brightness=0.0, contrast=0.0)
+    losses: list[float] = []
+    tuned = distilled(cut, PIXELS, defective, wanted, recipe, lambda done, of, loss: losses.append(loss))
+    before, after = (float((logits(one) - logits(network)).square().mean()) for one in (cut, tuned))
+    assert after < 0.7 * before
+    assert len(losses) == 40
+    again = distilled(cut, PIXELS, defective, wanted, recipe)
+    torch.testing.assert_close(logits(again), logits(tuned))
+
+
+def test_targets_are_the_networks_logits(network: Network) -> None:
+    wanted = targets_of(network, PIXELS)
+    np.testing.assert_allclose(wanted.decision, logits(network)[:, 0].numpy(), atol=1e-4)
+    assert wanted.segmentation.shape == (4, 16, 8)
+
+
+def test_diverging_distillation_is_told(network: Network) -> None:
+    wanted = targets_of(network, PIXELS)
+    poor = replace(wanted, decision=np.full(4, np.nan, np.float32))
+    with pytest.raises(TrainingError, match="diverged at step 0"):
+        distilled(folded(network, PIXELS), PIXELS, np.zeros(4, bool), poor, Recipe(steps=2))
