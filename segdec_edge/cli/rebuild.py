@@ -30,7 +30,7 @@ def fold(
     keep: Annotated[str, typer.Option(help="Layers whose norm stays, as seg_mask,volume.0.")] = "",
     standardise: Annotated[bool, typer.Option(help="Bring each picture to the training brightness.")] = True,
     recalibrate: Annotated[bool, typer.Option(help="Constants by least squares, else mean statistics.")] = True,
-    steps: Steps = 600,
+    steps: Steps = 0,
     rate: Rate = 3e-4,
     light: Annotated[bool, typer.Option(help="Report both under changed brightness and contrast.")] = True,
     subset: Subset = "test",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from segdec_edge.deploy.rebuild import (
 from segdec_edge.deploy.shift import Shift, score_graph, shift_of
 from segdec_edge.errors import BundleError, GateError
 from segdec_edge.evaluation.scoring import ScoredSample
+from segdec_edge.files import make_folder, write_atomic
 
 SHARES = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025)
 """Shares of the operations that are tried, one after another until one loses too much; a factor of about 1.4 apart."""
@@ -36,7 +39,8 @@ SHARES = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025)
 @dataclass(frozen=True)
 class CompressJob:
     """What to compress and how. teacher: the bundle to distil from, None for the one given; share: of the operations,
-    None to find the smallest one that passes."""
+    None to find the smallest one that passes. work: a folder where candidates are kept for a later run; gate_drop: what
+    the gate allows, None for max_ap_drop, which the search allows."""
 
     bundle: Path
     out: Path
@@ -48,6 +52,8 @@ class CompressJob:
     subset: str = "test"
     max_ap_drop: float = MAX_AP_DROP
     backend: str = "auto"
+    work: Path | None = None
+    gate_drop: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def compress_bundle(job: CompressJob, say: Say, progress: StepProgress | None = 
         step="compress",
         note=_note(chosen, before, job.recipe),
         extra={"curve": [asdict(one) for one in curve], "chosen_on": search.chosen_on},
-        max_ap_drop=job.max_ap_drop,
+        max_ap_drop=job.max_ap_drop if job.gate_drop is None else job.gate_drop,
         say=say,
     )
     return Compressed(bundle, comparison, before, chosen.operations, tuple(curve), search.chosen_on)
@@ -148,20 +154,36 @@ class _Search:
         return _Search(job, opened, found, few, everything, targets, selection, chosen_on, scored, say, progress)
 
     def candidate(self, share: float) -> tuple[Candidate, bytes]:
-        job, opened = self.job, self.opened
-        ranks = choose_ranks(self.spectra, share)
-        self.say(f"{share:.1%} of the operations: factorising {len(ranks)} layers")
-        network = without_dead(factorised(opened.network, self.few.pixels, ranks), self.few.pixels)
-        network = tuned(network, opened.network, self.everything, job.recipe, self.targets, self.progress)
-        content = content_of(network, opened.spec)
+        """One point of the curve with its model.onnx; what an earlier run left in the work folder is taken again."""
+        job, ranks = self.job, choose_ranks(self.spectra, share)
+        kept = None if job.work is None else job.work / f"{self._key(ranks)}.onnx"
+        if kept is not None and kept.exists():
+            content = kept.read_bytes()
+        else:
+            content = self._made(share, ranks)
+            if kept is not None:
+                make_folder(kept.parent)
+                write_atomic(kept, content)
         shift, before = self._shift(content), self.before
         passed = shift.keeps(before, job.max_ap_drop) and shift.fp <= before.fp
-        count = sum(operations(network, opened.spec.size_hw).values())
+        count = sum(operations(read_network(content), self.opened.spec.size_hw).values())
         self.say(
             f"{share:.1%}: {count / 1e9:.1f} GFLOP, {self.chosen_on} AP {_ap(shift)} (was {_ap(before)}), FP {shift.fp}"
             f" ({before.fp}), FN {shift.fn} ({before.fn}): {'kept' if passed else 'too far'}"
         )
         return Candidate(share, count, ranks, shift, passed), content
+
+    def _made(self, share: float, ranks: Mapping[str, int]) -> bytes:
+        self.say(f"{share:.1%} of the operations: factorising {len(ranks)} layers")
+        network = without_dead(factorised(self.opened.network, self.few.pixels, ranks), self.few.pixels)
+        network = tuned(network, self.opened.network, self.everything, self.job.recipe, self.targets, self.progress)
+        return content_of(network, self.opened.spec)
+
+    def _key(self, ranks: Mapping[str, int]) -> str:
+        """Everything that a candidate's weights depend on, as a hash."""
+        targets = hashlib.sha256(self.targets.decision.tobytes() + self.targets.segmentation.tobytes()).hexdigest()
+        parts = [self.opened.bundle.spec.sha256, targets, asdict(self.job.recipe), len(self.few.pixels), dict(ranks)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _shift(self, content: bytes) -> Shift:
         scored = score_graph(content, self.opened.spec, self.job.backend, self.selection)

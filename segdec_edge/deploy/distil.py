@@ -48,6 +48,7 @@ class Recipe:
 
 
 DEFAULT = Recipe()
+NONE = Recipe(steps=0)
 _DECISION, _SEGMENTATION = 0.3, 3.0
 _EVERY_THIRD = 3
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segdec_edge.bundle import Bundle, require_replaceable
-from segdec_edge.deploy.distil import DEFAULT, Recipe, StepProgress
+from segdec_edge.deploy.distil import NONE, Recipe, StepProgress
 from segdec_edge.deploy.fold import folded, standardisation_of
 from segdec_edge.deploy.gate import MAX_AP_DROP, Comparison, exam_for, pass_gate
 from segdec_edge.deploy.lighting import Lighting, under_other_light
@@ -35,7 +35,7 @@ class FoldJob:
     keep: tuple[str, ...] = ()
     standardise: bool = True
     recalibrate: bool = True
-    recipe: Recipe = DEFAULT
+    recipe: Recipe = NONE
     subset: str = "test"
     max_ap_drop: float = MAX_AP_DROP
     backend: str = "auto"

@@ -146,22 +146,30 @@ def compare(before: Marks, after: Marks) -> Comparison:
     )
 
 
-def require_passed(found: Comparison, name: str, max_ap_drop: float = MAX_AP_DROP) -> None:
-    """Raise GateError where a candidate lost more than max_ap_drop points of AP or of recall, or any score at all."""
+def shortfall(found: Comparison, max_ap_drop: float = MAX_AP_DROP) -> str:
+    """What a candidate lost beyond max_ap_drop points of AP or of recall, in words; empty where it passes.
+
+    A picture that had a score and has none any more is always too much.
+    """
     less = []
+    before, after = found.before.accuracy, found.after.accuracy
     if found.newly_unscored:
         less.append(f"no score for {found.newly_unscored} pictures that had one")
     if found.ap_drop is not None and found.ap_drop > max_ap_drop + _ROUNDING:
         less.append(f"average precision {_ap(found.after)} after {_ap(found.before)}")
     if found.recall_drop > max_ap_drop + _ROUNDING:
-        less.append(
-            f"{found.after.accuracy.fn} defects missed at the shipped threshold after {found.before.accuracy.fn}"
-        )
+        less.append(f"{after.fn} defects missed at the shipped threshold after {before.fn}")
+    return ", ".join(less)
+
+
+def require_passed(found: Comparison, name: str, max_ap_drop: float = MAX_AP_DROP) -> None:
+    """Raise GateError where a candidate falls short."""
+    less = shortfall(found, max_ap_drop)
     if less:
         raise GateError(
-            f"{name}: {', '.join(less)} on {found.after.accuracy.pictures} {found.after.accuracy.subset} pictures,"
-            f" wanted at most {max_ap_drop:g} points lost; nothing was written. Allow more with --max-ap-drop, or give"
-            " the step more pictures."
+            f"{name}: {less} on {found.after.accuracy.pictures} {found.after.accuracy.subset} pictures, wanted at most"
+            f" {max_ap_drop:g} points lost; nothing was written. Allow more with --max-ap-drop, or give the step more"
+            " pictures."
         )
 
 
@@ -182,7 +190,8 @@ def pass_gate(
     """Write what a step made of `bundle` to `destination`, if it passes; else write nothing.
 
     content: the new model.onnx, facts: what it is; step, note and extra (plain values): for its lineage. before: the
-    bundle's own marks in this very exam where they are known. Raises GateError, BackendError, BundleError, StorageError.
+    bundle's own marks in this very exam where they are known.
+    Raises GateError, BackendError, BundleError, StorageError.
     """
     require_replaceable(destination)
     if destination.resolve() == bundle.path.resolve():
