@@ -103,6 +103,57 @@ def compress(
     console.print(f"{job.out}: {done.comparison.in_words()}", markup=False)
 
 
+@app.command()
+def optimize(
+    bundle: Source,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Default: NAME-optimized.bundle beside it.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder of the candidates; default: NAME-optimize beside it.")
+    ] = None,
+    data: Data = None,
+    max_ap_drop: MaxDrop = 0.1,
+    target_ms: Annotated[float | None, typer.Option(min=0.0, help="Wanted time a picture on this machine.")] = None,
+    steps: Steps = 600,
+    rate: Rate = 3e-4,
+    subset: Subset = "test",
+    backend: BackendName = "auto",
+) -> None:
+    """Fold, compress and quantize in one go: the fastest candidate that keeps its accuracy, and a page of all of them.
+
+    An interrupted run goes on where it stopped.
+    """
+    from segdec_edge.deploy.distil import Recipe
+    from segdec_edge.deploy.optimize import OptimizeJob, optimize_bundle
+    from segdec_edge.deploy.optimize_page import optimize_page
+    from segdec_edge.files import write_atomic
+
+    stem = bundle.name.removesuffix(".bundle")
+    job = OptimizeJob(
+        bundle=bundle,
+        out=out or _beside(bundle, "optimized"),
+        work=work or bundle.with_name(f"{stem}-optimize"),
+        data=data,
+        max_ap_drop=max_ap_drop,
+        target_ms=target_ms,
+        backend=backend,
+        subset=subset,
+        recipe=Recipe(steps=steps, rate=rate),
+    )
+    with _distillation() as progress:
+        done = optimize_bundle(job, _say, progress)
+    page = job.work / "optimize.html"
+    write_atomic(page, optimize_page(job, done))
+    ms, runtime = done.winner.fastest
+    console.print(f"{page}", markup=False)
+    if done.winner.name == "original":
+        console.print("nothing faster keeps its accuracy: the bundle is written as it is", markup=False)
+    console.print(f"{job.out}: {done.winner.name}, {ms:.1f} ms on {runtime}, {done.times_faster:.1f} times faster")
+    if target_ms is not None and ms > target_ms:
+        console.print(f"the target of {target_ms:g} ms is not reached; the fastest that keeps its accuracy is written")
+        raise typer.Exit(1)
+    console.print(f"Next: segdec build {job.out}", markup=False)
+
+
 def _beside(bundle: Path, word: str) -> Path:
     return bundle.with_name(f"{bundle.name.removesuffix('.bundle')}-{word}.bundle")
 

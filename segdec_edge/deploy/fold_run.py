@@ -9,7 +9,7 @@ from pathlib import Path
 from segdec_edge.bundle import Bundle, require_replaceable
 from segdec_edge.deploy.distil import NONE, Recipe, StepProgress
 from segdec_edge.deploy.fold import folded, standardisation_of
-from segdec_edge.deploy.gate import MAX_AP_DROP, Comparison, exam_for, pass_gate
+from segdec_edge.deploy.gate import MAX_AP_DROP, Comparison, Marks, exam_for, pass_gate
 from segdec_edge.deploy.lighting import Lighting, under_other_light
 from segdec_edge.deploy.rebuild import (
     PICTURES,
@@ -50,8 +50,15 @@ class Folded:
     lighting: tuple[Lighting, ...]
 
 
-def fold_bundle(job: FoldJob, say: Say, progress: StepProgress | None = None, *, other_light: bool = True) -> Folded:
-    """Write job.out, or nothing where it loses more than job.max_ap_drop points.
+def fold_bundle(
+    job: FoldJob,
+    say: Say,
+    progress: StepProgress | None = None,
+    *,
+    other_light: bool = True,
+    before: Marks | None = None,
+) -> Folded:
+    """Write job.out, or nothing where it loses more than job.max_ap_drop points. before: the bundle's marks, if known.
 
     Raises GateError, BundleError (nothing to fold, an unknown layer), CalibrationError, DataError, StorageError.
     """
@@ -79,6 +86,7 @@ def fold_bundle(job: FoldJob, say: Say, progress: StepProgress | None = None, *,
         step="fold",
         note=_note(job, len(few.pixels)),
         max_ap_drop=job.max_ap_drop,
+        before=before,
         say=say,
     )
     lighting = under_other_light(opened.bundle, bundle, exam, say) if other_light else ()

@@ -6,13 +6,15 @@ Host time of infer() alone, batch 1, the same real pictures for all. Not the ben
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from segdec_edge.types import Backend, Pixels
 
+Key = TypeVar("Key", bound=Hashable)
 ROUNDS = 20
 _WARM_UP = 2
 
@@ -26,7 +28,7 @@ class Latency:
     rounds: int
 
 
-def latencies(backends: Mapping[str, Backend], pictures: Sequence[Pixels], rounds: int = ROUNDS) -> dict[str, Latency]:
+def latencies(backends: Mapping[Key, Backend], pictures: Sequence[Pixels], rounds: int = ROUNDS) -> dict[Key, Latency]:
     """Median and 90th percentile of each backend. pictures: prepared, (H, W, C) uint8; one a round, by turns.
 
     Raises BackendError.
@@ -34,7 +36,7 @@ def latencies(backends: Mapping[str, Backend], pictures: Sequence[Pixels], round
     for backend in backends.values():
         for _ in range(_WARM_UP):
             backend.infer(pictures[0][None])
-    taken: dict[str, list[float]] = {name: [] for name in backends}
+    taken: dict[Key, list[float]] = {name: [] for name in backends}
     for index in range(rounds):
         picture = pictures[index % len(pictures)][None]
         for name, backend in backends.items():

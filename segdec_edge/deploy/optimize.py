@@ -1,0 +1,281 @@
+"""segdec optimize: fold, compress and quantize for people who do not want to know; the fastest that keeps its accuracy.
+
+Every candidate is a bundle of its own in the work folder, beside what it scored on the held-out pictures. An
+interrupted run takes up what it left there. Nothing outside that folder is written until the winner is known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from segdec_edge.bundle import Bundle, read_bundle, require_replaceable, write_bundle
+from segdec_edge.deploy.compress_run import SHARES, CompressJob, compress_bundle
+from segdec_edge.deploy.distil import DEFAULT, Recipe, StepProgress
+from segdec_edge.deploy.fold_run import FoldJob, fold_bundle
+from segdec_edge.deploy.gate import (
+    MAX_AP_DROP,
+    Comparison,
+    Exam,
+    Marks,
+    compare,
+    dataset_of,
+    exam_for,
+    marks_of,
+    shortfall,
+)
+from segdec_edge.deploy.latency import Latency, latencies
+from segdec_edge.deploy.quantize_run import Job, quantize_bundle
+from segdec_edge.errors import BackendError, GateError, QuantizeError
+from segdec_edge.files import make_folder, write_atomic
+from segdec_edge.pictures import prepare
+from segdec_edge.runtime import backend_classes, open_backend
+from segdec_edge.types import Backend
+
+Say = Callable[[str], None]
+STATE = "state.json"
+_ANY_LOSS = 100.0
+_PICTURES = 8
+
+
+@dataclass(frozen=True)
+class OptimizeJob:
+    """What the user asked for. work: the folder of the candidates; max_ap_drop in points; target_ms: a picture on this
+    machine, None for as fast as can be; backend: auto for every one that loads here."""
+
+    bundle: Path
+    out: Path
+    work: Path
+    data: str | None = None
+    max_ap_drop: float = MAX_AP_DROP
+    target_ms: float | None = None
+    backend: str = "auto"
+    subset: str = "test"
+    recipe: Recipe = DEFAULT
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One bundle in the work folder, or why there is none.
+
+    lost: what it falls short of in words, empty where it passes; refused: why it could not be made, empty where it was.
+    """
+
+    name: str
+    bundle: Path
+    precision: str = ""
+    size_bytes: int = 0
+    ap: float | None = None
+    fp: int = 0
+    fn: int = 0
+    flips: int = 0
+    lost: str = ""
+    refused: str = ""
+    latency: Mapping[str, Latency] = field(default_factory=dict)
+
+    @property
+    def passes(self) -> bool:
+        return not self.lost and not self.refused
+
+    @property
+    def fastest(self) -> tuple[float, str]:
+        """Its shortest median in ms, and the backend that took it."""
+        return min((one.median_ms, name) for name, one in self.latency.items())
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """All candidates, the original first, and the winner: the original where nothing is better."""
+
+    candidates: tuple[Candidate, ...]
+    winner: Candidate
+    exam: Exam
+
+    @property
+    def times_faster(self) -> float:
+        return self.candidates[0].fastest[0] / self.winner.fastest[0]
+
+
+def optimize_bundle(job: OptimizeJob, say: Say, progress: StepProgress | None = None) -> Optimized:
+    """Make the candidates, measure them in turns, and write the fastest that passes to job.out.
+
+    Raises BundleError, CalibrationError, DataError, BackendError, StorageError.
+    """
+    require_replaceable(job.out)
+    make_folder(job.work)
+    original = read_bundle(job.bundle)
+    exam = exam_for(original, job.data, job.subset, job.backend)
+    found = _Road(job, original, exam, say, progress).walk()
+    say("timing the candidates in turns")
+    timed = _timed(job, [one for one in found if not one.refused], exam)
+    candidates = tuple(timed.get(one.name, one) for one in found)
+    winner = min((one for one in candidates if one.passes), key=lambda one: one.fastest)
+    chosen = read_bundle(winner.bundle)
+    write_bundle(job.out, onnx_bytes=chosen.model_path.read_bytes(), meta=chosen.meta, split=chosen.split())
+    return Optimized(candidates, winner, exam)
+
+
+class _Road:
+    """Makes one candidate after another, each judged on the exam against the original."""
+
+    def __init__(self, job: OptimizeJob, original: Bundle, exam: Exam, say: Say, progress: StepProgress | None) -> None:
+        self._job, self._original, self._exam, self._say, self._progress = job, original, exam, say, progress
+        self._state = _State.of(job, original)
+        self._before: Marks | None = None
+
+    def walk(self) -> list[Candidate]:
+        found = [self._made("original", self._as_it_is), self._made("folded", self._fold)]
+        if found[-1].refused:
+            return found
+        found.extend(self._squeezed())
+        best = next((one.name for one in reversed(found) if one.passes and one.name != "original"), "folded")
+        found.append(self._made(f"{best}-int8", partial(self._quantize, best, mixed=False)))
+        if not found[-1].passes:
+            found.append(self._made(f"{best}-mixed", partial(self._quantize, best, mixed=True)))
+        return found
+
+    def _squeezed(self) -> list[Candidate]:
+        """The smallest share that the search finds; where the held-out pictures refuse it, larger ones in turn."""
+        found = [self._made("compressed", partial(self._compress, share=None))]
+        if found[0].refused:
+            return found
+        larger = [share for share in reversed(SHARES) if share > _share_of(found[0].bundle)]
+        for share in larger:
+            if found[-1].passes:
+                break
+            found.append(self._made(f"compressed-{share:g}", partial(self._compress, share=share)))
+        return found
+
+    def _made(self, name: str, make: Callable[[Path], Comparison]) -> Candidate:
+        """A candidate as an earlier run left it, or made now."""
+        path = self._job.bundle if name == "original" else self._job.work / f"{name}.bundle"
+        known = self._state.of_name(name)
+        if known is not None and (known.get("refused") or path.exists()):
+            self._say(f"{name}: known from an earlier run")
+            return Candidate(name, path, **known)
+        self._say(f"{name}:")
+        try:
+            comparison = make(path)
+        except (GateError, QuantizeError) as error:
+            summary: dict[str, Any] = {"refused": str(error)}
+            self._say(str(error))
+        else:
+            summary = _summary(read_bundle(path), comparison, self._job.max_ap_drop)
+            self._say(f"{name}: {comparison.in_words()}{': ' + summary['lost'] if summary['lost'] else ''}")
+        self._state.note(name, summary)
+        return Candidate(name, path, **summary)
+
+    def _as_it_is(self, path: Path) -> Comparison:
+        return compare(self._marks(), self._marks())
+
+    def _fold(self, path: Path) -> Comparison:
+        job = FoldJob(
+            self._job.bundle, path, self._job.data, subset=self._job.subset, max_ap_drop=_ANY_LOSS,
+            backend=self._job.backend,
+        )  # fmt: skip
+        return fold_bundle(job, self._say, self._progress, other_light=False, before=self._marks()).comparison
+
+    def _compress(self, path: Path, share: float | None) -> Comparison:
+        asked, work = self._job, self._job.work
+        job = CompressJob(
+            bundle=work / "folded.bundle",
+            out=path,
+            teacher=asked.bundle,
+            data=asked.data,
+            share=share,
+            recipe=asked.recipe,
+            subset=asked.subset,
+            max_ap_drop=asked.max_ap_drop,
+            backend=asked.backend,
+            work=work / "parts",
+            gate_drop=_ANY_LOSS,
+        )
+        return self._against_original(compress_bundle(job, self._say, self._progress).comparison)
+
+    def _quantize(self, source: str, path: Path, mixed: bool) -> Comparison:
+        asked = self._job
+        job = Job(
+            bundle=asked.work / f"{source}.bundle",
+            out=path,
+            manifest=asked.work / "calibration.toml",
+            data=asked.data or dataset_of(self._original, None).spec,
+            mixed=mixed,
+            max_ap_drop=asked.max_ap_drop if mixed else _ANY_LOSS,
+            backend=asked.backend,
+        )
+        return self._against_original(quantize_bundle(job, say=self._say).found)
+
+    def _against_original(self, found: Comparison) -> Comparison:
+        return compare(self._marks(), found.after)
+
+    def _marks(self) -> Marks:
+        if self._before is None:
+            self._say(f"scoring {len(self._exam.samples)} {self._exam.subset} pictures with the bundle as it is")
+            self._before = marks_of(self._original, self._exam)
+        return self._before
+
+
+class _State:
+    """What an earlier run measured, in the work folder; forgotten where it was about another bundle or other wishes."""
+
+    def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
+        self._path, self._key = path, json.loads(json.dumps(key))
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self._known: dict[str, dict[str, Any]] = stored["known"] if stored.get("key") == self._key else {}
+
+    @staticmethod
+    def of(job: OptimizeJob, original: Bundle) -> _State:
+        spec = original.spec
+        key = {"sha256": spec.sha256, "threshold": spec.threshold, "data": job.data, "subset": job.subset}
+        wishes = {"max_ap_drop": job.max_ap_drop, "recipe": asdict(job.recipe), "backend": job.backend}
+        return _State(job.work / STATE, {**key, **wishes})
+
+    def of_name(self, name: str) -> dict[str, Any] | None:
+        return self._known.get(name)
+
+    def note(self, name: str, summary: dict[str, Any]) -> None:
+        self._known[name] = summary
+        write_atomic(self._path, json.dumps({"key": self._key, "known": self._known}, indent=1))
+
+
+def _summary(bundle: Bundle, found: Comparison, max_ap_drop: float) -> dict[str, Any]:
+    after, model = found.after.accuracy, bundle.meta.model
+    return {
+        "precision": model.precision,
+        "size_bytes": model.size_bytes,
+        "ap": after.ap,
+        "fp": after.fp,
+        "fn": after.fn,
+        "flips": len(found.flips),
+        "lost": shortfall(found, max_ap_drop),
+    }
+
+
+def _share_of(path: Path) -> float:
+    """The share of the operations that a compressed bundle was made for."""
+    curve = (read_bundle(path).meta.lineage[-1].model_extra or {})["curve"]
+    return max((one for one in curve if one["passed"]), key=lambda one: -one["share"])["share"]  # type: ignore[no-any-return]
+
+
+def _timed(job: OptimizeJob, made: list[Candidate], exam: Exam) -> dict[str, Candidate]:
+    """Each candidate with its latency on each backend asked for, all of them measured in turns."""
+    names = list(backend_classes()) if job.backend == "auto" else [job.backend]
+    spec = read_bundle(job.bundle).spec
+    pictures = [prepare(sample.read(), spec.size_hw, spec.channels) for sample in exam.samples[:_PICTURES]]
+    with ExitStack() as opened:
+        backends: dict[tuple[str, str], Backend] = {}
+        for one in made:
+            for name in names:
+                with suppress(BackendError):  # a precision that this runtime does not compute in
+                    backend = open_backend(one.bundle, name)
+                    backends[one.name, name] = opened.enter_context(closing(backend))
+        taken = latencies(backends, pictures)
+    return {
+        one.name: replace(one, latency={name: taken[one.name, name] for name in names if (one.name, name) in taken})
+        for one in made
+    }
