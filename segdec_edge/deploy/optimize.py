@@ -166,6 +166,8 @@ class _Road:
             self._say(str(error))
         else:
             summary = _summary(read_bundle(path), comparison, self._job.max_ap_drop)
+            if name == "original":
+                summary["lost"] = ""
             self._say(f"{name}: {comparison.in_words()}{': ' + summary['lost'] if summary['lost'] else ''}")
         self._state.note(name, summary)
         return Candidate(name, path, **summary)
