@@ -90,19 +90,21 @@ def write_manifest(
     bundle: Bundle,
     data: str,
     *,
-    count: int = USUAL,
+    count: int | None = None,
     seed: int = 0,
     all_training: bool = False,
 ) -> Manifest:
-    """Choose `count` training pictures for a bundle's network and write their manifest; nothing else is written.
+    """Choose training pictures for a bundle's network and write their manifest; nothing else is written.
 
+    count: None for 32, or all where there are fewer.
     all_training: every picture of the data set was trained on or never evaluated on: the user's word, where the bundle
     holds no split. Raises CalibrationError (too few, no split), DataError, StorageError.
     """
-    if count < FEWEST:
+    if count is not None and count < FEWEST:
         raise CalibrationError(f"{count} calibration pictures, wanted at least {FEWEST}. Raise --count.")
     dataset = open_dataset(data)
     samples, how = _training_samples(dataset, bundle, all_training)
+    count = count or max(FEWEST, min(USUAL, len(samples)))
     chosen, pool = choose(samples, count, seed, bundle.spec.size_hw, bundle.spec.channels)
     manifest = Manifest(
         format=1,
@@ -143,6 +145,11 @@ def read_manifest(path: Path, bundle: Bundle | None = None, data: str | None = N
             )
     content = hashlib.sha256(json.dumps(manifest.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
     return CalibrationSet(path, manifest, content, tuple(by_name[picture.name] for picture in manifest.pictures))
+
+
+def manifest_data(calibration: CalibrationSet) -> str:
+    """The spec of the data set that a manifest was made from, as it opens from here."""
+    return _from(calibration.path.parent, calibration.manifest.data)
 
 
 def choose(
@@ -210,7 +217,9 @@ def _training_samples(dataset: Dataset, bundle: Bundle, all_training: bool) -> t
 def _refuse_other_network(path: Path, manifest: Manifest, bundle: Bundle) -> None:
     found, wanted = (*manifest.size_hw, manifest.channels), (*bundle.spec.size_hw, bundle.spec.channels)
     if found != wanted:
-        raise CalibrationError(f"{path}: made for {_size(found)} pictures, {bundle.path} takes {_size(wanted)}. {_again(path)}")
+        raise CalibrationError(
+            f"{path}: made for {_size(found)} pictures, {bundle.path} takes {_size(wanted)}. {_again(path)}"
+        )
     stored = bundle.split()
     if stored is None:
         return
@@ -222,7 +231,9 @@ def _refuse_other_network(path: Path, manifest: Manifest, bundle: Bundle) -> Non
             raise CalibrationError(f"{path}: {picture.name} {where} by the split of {bundle.path}. {_again(path)}")
 
 
-def _usable(pool: Sequence[Sample], size_hw: tuple[int, int], channels: int) -> tuple[list[Sample], NDArray[np.float64]]:
+def _usable(
+    pool: Sequence[Sample], size_hw: tuple[int, int], channels: int
+) -> tuple[list[Sample], NDArray[np.float64]]:
     usable, rows = [], []
     for sample in pool:
         try:

@@ -1,9 +1,9 @@
 """A graph in FP16 where that is safe, FP32 where it is not. Knows no picture and no data set.
 
-FP16: convolutions, and what passes their values on (ReLU, max pooling, concatenation). FP32: everything else, above all
-reductions and FeatureNorm's statistics, whose sums overflow 65 504 on a 640×232 picture; the fully connected layer and
-both sigmoids cost nothing. An operator that is not known to be safe stays FP32. Pixels stay uint8, both outputs
-float32.
+FP16: convolutions, and what passes values on to and from them (ReLU, max pooling, concatenation). FP32: everything
+else, above all reductions and FeatureNorm's statistics, whose sums overflow 65 504 on a 640×232 picture; the fully
+connected layer and both sigmoids cost nothing. An operator that is not known to be safe stays FP32. Pixels stay uint8,
+both outputs float32.
 
 onnxruntime's float16 converter (onnxruntime.transformers, formerly onnxconverter-common) was tried: where two FP32
 nodes read one FP16 tensor, as FeatureNorm's do, it writes the same Cast twice, and the graph is invalid.
@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from segdec_edge.deploy.qdq import pruned
 
 LARGEST = 65504.0
-_CARRIERS = frozenset({"Relu", "MaxPool", "Concat"})
+_CARRIERS = frozenset({"Relu", "MaxPool", "Concat", "Transpose"})
 
 
 def to_half(model: onnx.ModelProto, keep: Collection[str] = ()) -> onnx.ModelProto:
@@ -44,16 +44,26 @@ def half_layers(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def _half_nodes(model: onnx.ModelProto, keep: Collection[str]) -> set[str]:
-    """First outputs of the nodes that become FP16: convolutions, and carriers of which any input is FP16."""
+    """First outputs of the nodes that become FP16.
+
+    Convolutions; what carries a value that is FP16 already; and what carries one that is FP16 afterwards anyway, as the
+    ReLU between a norm and a convolution: half the memory traffic for the same rounding.
+    """
     graph = model.graph
     constants = {one.name for one in graph.initializer}
     halves: set[str] = set()
     for node in graph.node:
         name = node.output[0]
-        if node.op_type == "Conv" and node.input[1] in constants and name not in keep:
+        is_conv = node.op_type == "Conv" and node.input[1] in constants and name not in keep
+        if is_conv or (node.op_type in _CARRIERS and any(one in halves for one in node.input)):
             halves.add(name)
-        elif node.op_type in _CARRIERS and any(one in halves for one in node.input):
+    readers: dict[str, set[str]] = {}
+    for node in reversed(graph.node):
+        name = node.output[0]
+        if node.op_type in _CARRIERS and readers.get(name, {""}) <= halves:
             halves.add(name)
+        for one in node.input:
+            readers.setdefault(one, set()).add(name)
     return halves
 
 

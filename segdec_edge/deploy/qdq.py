@@ -26,7 +26,7 @@ NO_BIAS = 1e-12
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution that can be INT8. name as users write it; output, source, weight: its tensors; channels it gives."""
+    """A convolution that can be INT8. name as users write it; output, source, weight: tensors; channels: it gives."""
 
     name: str
     output: str
@@ -50,10 +50,14 @@ def quantisable(model: onnx.ModelProto, size_hw: tuple[int, int]) -> tuple[Layer
         if node.op_type == "Conv" and node.input[1] in weights:
             height, width = shapes[node.output[0]][2:]
             macs = float(np.prod(weights[node.input[1]])) * height * width
-            layer = Layer(layer_name(node), node.output[0], node.input[0], node.input[1], macs, weights[node.input[1]][0])
+            layer = Layer(
+                layer_name(node), node.output[0], node.input[0], node.input[1], macs, weights[node.input[1]][0]
+            )
             found.append(layer)
     if not found:
-        raise QuantizeError("the graph has no convolution with constant weights. Give a bundle that segdec export wrote.")
+        raise QuantizeError(
+            "the graph has no convolution with constant weights. Give a bundle that segdec export wrote."
+        )
     total = sum(layer.macs_share for layer in found)
     return tuple(replace(layer, macs_share=layer.macs_share / total) for layer in found)
 
@@ -70,7 +74,9 @@ def named_layers(layers: Sequence[Layer], names: Collection[str]) -> tuple[Layer
     known = {layer.name for layer in layers}
     for name in names:
         if name not in known:
-            raise QuantizeError(f"no layer {name} to quantise, wanted one of {', '.join(layer.name for layer in layers)}.")
+            raise QuantizeError(
+                f"no layer {name} to quantise, wanted one of {', '.join(layer.name for layer in layers)}."
+            )
     return tuple(layer for layer in layers if layer.name in set(names))
 
 

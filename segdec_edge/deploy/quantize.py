@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -22,6 +23,9 @@ from segdec_edge.errors import QuantizeError
 
 HEADROOM = 4.0
 """A convolution's result must stay this many times below FP16's largest number on the calibration pictures."""
+Rest: TypeAlias = Literal["fp16", "fp32"]
+"""What a layer outside INT8 becomes. FP16 tensors, so that a strongly typed TensorRT obeys; onnxruntime and OpenVINO
+on a CPU compute them in FP32 all the same, no slower."""
 Say = Callable[[str], None]
 
 
@@ -32,7 +36,7 @@ class Int8:
     calibrator: Calibrator = "minmax"
     activations: Activations = "int8"
     exclude: tuple[str, ...] = ()
-    rest: str = "fp16"
+    rest: Rest = "fp16"
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Int8Graphs:
     layers: tuple[Layer, ...]
     options: Int8
 
-    def variant(self, int8_layers: Sequence[Layer], rest: str | None = None) -> bytes:
+    def variant(self, int8_layers: Sequence[Layer], rest: Rest | None = None) -> bytes:
         """The graph with these layers in INT8 and the other convolutions as `rest` (fp16, fp32; None: the options')."""
         graph = only(self.quantised, self.original, int8_layers)
         made = to_half(graph) if (rest or self.options.rest) == "fp16" else graph
@@ -63,7 +67,7 @@ class Int8Graphs:
 def int8_graphs(
     bundle: Bundle, calibration: CalibrationSet, options: Int8, *, recalibrate: bool = False, say: Say | None = None
 ) -> Int8Graphs:
-    """Measure (or read from the cache) and write the Q/DQ graph. Raises QuantizeError, CalibrationError, StorageError."""
+    """Measure (or read the cache), then make the Q/DQ graph. Raises QuantizeError, CalibrationError, StorageError."""
     require_fp32(bundle)
     model = onnx.load(bundle.model_path)
     layers = quantisable(model, bundle.spec.size_hw)
@@ -72,10 +76,13 @@ def int8_graphs(
     return Int8Graphs(model, with_qdq(model, layers, ranges, options.activations), layers, options)
 
 
-def int8_candidate(graphs: Int8Graphs, bundle: Bundle, calibration: CalibrationSet) -> Candidate:
-    """The graph that the options ask for. Raises QuantizeError on an unknown layer, or none left to be INT8."""
+def int8_candidate(graphs: Int8Graphs, calibration: CalibrationSet, exclude: Sequence[str] | None = None) -> Candidate:
+    """The graph without these layers in INT8 (None: those that the options exclude).
+
+    Raises QuantizeError on an unknown layer, or none left to be INT8.
+    """
     options, layers = graphs.options, graphs.layers
-    left = named_layers(layers, options.exclude)
+    left = named_layers(layers, options.exclude if exclude is None else exclude)
     kept = tuple(layer for layer in layers if layer not in left)
     if not kept:
         raise QuantizeError("every layer is excluded, so nothing would be INT8. Make --precision fp16 instead.")
@@ -156,4 +163,6 @@ def require_fp32(bundle: Bundle) -> None:
 def _refuse_empty(found: Mapping[str, Histogram]) -> None:
     dead = [name for name, one in found.items() if not np.any(one.counts[1:])]
     if dead:
-        raise QuantizeError(f"{dead[0]} is zero on every calibration picture: the network is dead there. Train it anew.")
+        raise QuantizeError(
+            f"{dead[0]} is zero on every calibration picture: the network is dead there. Train it anew."
+        )

@@ -193,7 +193,7 @@ def _divergence(counts: NDArray[np.float64], bins: int) -> float:
     p, q = clipped / max(clipped.sum(), 1.0), coarse / max(coarse.sum(), 1.0)
     both = (p > 0) & (q > 0)
     lost = float(p[(p > 0) & (q == 0)].sum())  # what the coarse one gives no chance at all
-    return float((p[both] * np.log(p[both] / q[both])).sum()) + lost * np.log(1 / 1e-4)
+    return float((p[both] * np.log(p[both] / q[both])).sum() - lost * np.log(1e-4))
 
 
 def _squared_error(counts: NDArray[np.float64], bins: int) -> float:

@@ -109,9 +109,7 @@ def measure_sensitivity(
     left = fewest_left_out(order, judge.passes)
     left, mixed = _confirmed(left, order, judge)
     names = None if left is None else tuple(layer.name for layer in graphs.layers if layer.name in left)
-    found = Sensitivity(
-        subset, len(judge.parts), judge.original, alone, everywhere, names, mixed, asked.max_ap_drop
-    )
+    found = Sensitivity(subset, len(judge.parts), judge.original, alone, everywhere, names, mixed, asked.max_ap_drop)
     return found, graphs
 
 

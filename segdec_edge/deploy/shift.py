@@ -20,7 +20,7 @@ from segdec_edge.evaluation.thresholds import logit
 from segdec_edge.runtime import backend_classes
 from segdec_edge.types import ModelSpec
 
-FEWEST_GOOD = 32
+MORE_GOOD = 32
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,16 @@ def score_graph(content: bytes, spec: ModelSpec, backend: str, samples: Sequence
 
 
 def telling(scored: Sequence[ScoredSample], most: int) -> tuple[str, ...]:
-    """Names of the parts on which a change shows first: defective ones, and as many good ones of the highest scores.
+    """Names of the parts on which a change shows first: defective ones, and the good ones of the highest scores.
 
     Good parts below every defective one do not enter average precision, and those far below the threshold no verdict:
-    while they stay there, AP and recall on this choice fall exactly as on all parts. At least 32 good ones (where there
-    are), at most `most` parts; of too many defective ones those with the lowest scores.
+    while they stay there, AP and recall on this choice fall exactly as on all parts. Good ones: all that score like a
+    defective one, and 32 below. At most `most` parts; of too many defective ones those with the lowest scores.
     """
     known = [one for one in scored if one.score is not None]
     bad = sorted((one for one in known if one.positive), key=lambda one: (one.score, one.name))[: most // 2]
     good = sorted((one for one in known if not one.positive), key=lambda one: (-(one.score or 0.0), one.name))
-    chosen = {one.name for one in (*bad, *good[: min(max(len(bad), FEWEST_GOOD), most - len(bad))])}
+    lowest = (bad[0].score or 0.0) if bad else 1.0
+    rivals = sum((one.score or 0.0) >= lowest for one in good)
+    chosen = {one.name for one in (*bad, *good[: min(rivals + MORE_GOOD, most - len(bad))])}
     return tuple(one.name for one in scored if one.name in chosen)

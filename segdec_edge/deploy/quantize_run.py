@@ -1,0 +1,157 @@
+"""One bundle in, one of another precision out, or none: calibrate, quantise, judge on held-out pictures, write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from segdec_edge.bundle import Bundle, model_facts, read_bundle, require_replaceable
+from segdec_edge.data.samples import Dataset
+from segdec_edge.data.spec import open_dataset
+from segdec_edge.deploy.calibration import CalibrationSet, manifest_data, read_manifest, write_manifest
+from segdec_edge.deploy.gate import MAX_AP_DROP, Comparison, exam_for, pass_gate
+from segdec_edge.deploy.quantize import (
+    Candidate,
+    Int8,
+    Say,
+    half_candidate,
+    int8_candidate,
+    int8_graphs,
+    require_fp32,
+)
+from segdec_edge.deploy.sensitivity import Asked, Progress, Sensitivity, measure_sensitivity
+from segdec_edge.deploy.sensitivity_report import verdict, write_reports
+from segdec_edge.errors import CalibrationError, QuantizeError
+
+CALIBRATION = Path("calibration")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the user asked for. out None: beside the bundle; manifest None: calibration/NAME.toml, made where missing.
+
+    data: spec of the data set, None for the manifest's; mixed: measure the layers and leave out as few as needed.
+    """
+
+    bundle: Path
+    out: Path | None = None
+    precision: Literal["int8", "fp16"] = "int8"
+    manifest: Path | None = None
+    data: str | None = None
+    options: Int8 = field(default_factory=Int8)
+    mixed: bool = False
+    max_ap_drop: float = MAX_AP_DROP
+    backend: str = "auto"
+    recalibrate: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """bundle: the new one; found: it and the old one in the gate; sensitivity: where the layers were measured."""
+
+    bundle: Bundle
+    found: Comparison
+    sensitivity: Sensitivity | None = None
+
+
+def quantize_bundle(job: Job, *, say: Say, progress: Progress | None = None) -> Done:
+    """Write the quantised bundle where its AP and recall on the test pictures stay within job.max_ap_drop points.
+
+    Raises GateError past the limit, and nothing is written; QuantizeError, CalibrationError, DataError, BackendError,
+    StorageError.
+    """
+    source = read_bundle(job.bundle)
+    require_fp32(source)
+    calibration = calibration_of(source, job.manifest, job.data, say)
+    dataset = open_dataset(job.data or manifest_data(calibration))
+    layers: Sensitivity | None = None
+    if job.precision == "fp16":
+        candidate = half_candidate(source, calibration)
+    elif job.mixed:
+        candidate, layers = _mixed(job, source, dataset, calibration, say, progress)
+    else:
+        graphs = int8_graphs(source, calibration, job.options, recalibrate=job.recalibrate, say=say)
+        candidate = int8_candidate(graphs, calibration)
+    say(candidate.note)
+    out = job.out or beside(job.bundle, candidate.precision)
+    require_replaceable(out)
+    facts = model_facts(
+        candidate.content,
+        opset=source.meta.model.opset,
+        precision=candidate.precision,
+        simplified=source.meta.model.simplified,
+    )
+    made, found = pass_gate(
+        source,
+        out,
+        candidate.content,
+        facts,
+        exam_for(source, dataset.spec, backend=job.backend),
+        step="quantize",
+        note=candidate.note,
+        max_ap_drop=job.max_ap_drop,
+        say=say,
+    )
+    return Done(made, found, layers)
+
+
+def find_sensitivity(
+    bundle: Path,
+    manifest: Path | None,
+    data: str | None,
+    folder: Path,
+    asked: Asked,
+    say: Say,
+    progress: Progress | None,
+) -> tuple[Sensitivity, Path, Path]:
+    """Measure every layer and write table and plot into folder; gives them with their paths. Raises as measuring."""
+    source = read_bundle(bundle)
+    calibration = calibration_of(source, manifest, data, say)
+    dataset = open_dataset(data or manifest_data(calibration))
+    found, _ = measure_sensitivity(source, dataset, calibration, folder, asked, progress=progress)
+    return found, *write_reports(folder, found, _facts(source, calibration, dataset, asked))
+
+
+def calibration_of(bundle: Bundle, manifest: Path | None, data: str | None, say: Say) -> CalibrationSet:
+    """The manifest's pictures; a manifest that is not there yet is made from `data`. Raises CalibrationError."""
+    path = manifest or CALIBRATION / f"{bundle.path.name.removesuffix('.bundle')}.toml"
+    if not path.exists():
+        if data is None:
+            raise CalibrationError(
+                f"{path}: no such manifest of calibration pictures. Make it: segdec calibrate {bundle.path} --data SPEC"
+                f" -o {path}, or give --data here."
+            )
+        made = write_manifest(path, bundle, data)
+        say(f"{path}: chose {len(made.pictures)} training pictures")
+    return read_manifest(path, bundle, data)
+
+
+def beside(bundle: Path, precision: str) -> Path:
+    """parts-int8.bundle beside parts.bundle."""
+    return bundle.with_name(f"{bundle.name.removesuffix('.bundle')}-{precision}.bundle")
+
+
+def _mixed(
+    job: Job, source: Bundle, dataset: Dataset, calibration: CalibrationSet, say: Say, progress: Progress | None
+) -> tuple[Candidate, Sensitivity]:
+    folder = job.bundle.with_name(f"{job.bundle.name.removesuffix('.bundle')}-sensitivity")
+    asked = Asked(job.options, job.max_ap_drop, backend=job.backend)
+    found, graphs = measure_sensitivity(
+        source, dataset, calibration, folder, asked, recalibrate=job.recalibrate, progress=progress
+    )
+    table, _ = write_reports(folder, found, _facts(source, calibration, dataset, asked))
+    say(f"{table}: {verdict(found)}")
+    if found.left_out is None:
+        raise QuantizeError(f"{verdict(found)} Make it: segdec quantize {job.bundle} --precision fp16")
+    return int8_candidate(graphs, calibration, exclude=found.left_out), found
+
+
+def _facts(source: Bundle, calibration: CalibrationSet, dataset: Dataset, asked: Asked) -> dict[str, str]:
+    return {
+        "Bundle": f"{source.path.name}, model {source.spec.sha256[:12]}, threshold {source.spec.threshold:.4g}",
+        "Data": dataset.spec,
+        "Calibration": f"{len(calibration.samples)} pictures of {calibration.path.name} {calibration.sha256[:12]}",
+        "Settings": f"{asked.options.calibrator}, activations {asked.options.activations}, rest {asked.options.rest}",
+        "Backend": asked.backend,
+    }
