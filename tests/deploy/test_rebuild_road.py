@@ -29,6 +29,7 @@ from segdec_edge.deploy.rebuild import material_of, open_for_rebuilding
 from segdec_edge.errors import CalibrationError, GateError
 from segdec_edge.training.run import train
 from tests.fakes import FakeBackend
+from tests.training.made_parts import Quiet
 
 SPEC = "synthetic:seed=3,n=64,size=128x128"
 SHORT = Recipe(steps=30, rate=1e-3)
@@ -47,7 +48,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"data": SPEC, "epochs": 6, "width": 0.25, "size_hw": [128, 128], "test": 0.4, "precision": "fp32",
          "tensorboard": False}
     )  # fmt: skip
-    checkpoint = train(settings, folder / "run").checkpoint
+    checkpoint = train(settings, folder / "run", Quiet()).checkpoint
     return export_checkpoint(checkpoint, folder / "parts.bundle", pictures=parity_pictures(checkpoint)).path
 
 
@@ -189,7 +190,9 @@ def test_optimize_finds_a_faster_one_and_takes_up_where_it_stopped(bundle: Path,
 
 
 def test_optimize_says_so_where_nothing_passes(bundle: Path, tmp_path: Path) -> None:
-    job = OptimizeJob(bundle, tmp_path / "o.bundle", tmp_path / "work", max_ap_drop=-1000, recipe=NONE, backend="onnxruntime")
+    job = OptimizeJob(
+        bundle, tmp_path / "o.bundle", tmp_path / "work", max_ap_drop=-1000, recipe=NONE, backend="onnxruntime"
+    )
     done = optimize_bundle(job, quiet)
     assert done.winner.name == "original"
     assert read_bundle(job.out).spec.sha256 == read_bundle(bundle).spec.sha256
