@@ -112,8 +112,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     for one in rows:
         size, gflop = (f"{one[key]:.1f}" if key in one else "" for key in ("size_mb", "gflop"))
         lines.append(
-            f"| {one['form']} | {one['runtime']} | {one.get('precision', 'fp32')} | {size} | {gflop} | {one['ap']:.4f} |"
-            f" {one['fp']} | {one['fn']} | {one['flips']} | {one['median_ms']:.1f} | {one['times_faster']:.1f} |"
+            f"| {one['form']} | {one['runtime']} | {one.get('precision', 'fp32')} | {size} | {gflop} |"
+            f" {one['ap']:.4f} | {one['fp']} | {one['fn']} | {one['flips']} | {one['median_ms']:.1f} |"
+            f" {one['times_faster']:.1f} |"
         )
     return "\n".join(lines)
 

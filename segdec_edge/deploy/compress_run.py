@@ -33,7 +33,7 @@ from segdec_edge.evaluation.scoring import ScoredSample
 from segdec_edge.files import make_folder, write_atomic
 
 SHARES = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025)
-"""Shares of the operations that are tried, one after another until one loses too much; a factor of about 1.4 apart."""
+"""Shares of the operations that are tried, a factor of about 1.4 apart."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,7 @@ def compress_bundle(job: CompressJob, say: Say, progress: StepProgress | None = 
     require_folded(opened.network)
     exam = exam_for(opened.bundle, job.data, job.subset, job.backend)
     search = _Search.prepare(job, opened, say, progress)
-    curve = []
-    best: tuple[Candidate, bytes] | None = None
-    for share in SHARES if job.share is None else (job.share,):
-        candidate, content = search.candidate(share)
-        curve.append(candidate)
-        if not candidate.passed and job.share is None:
-            break
-        best = candidate, content
+    curve, best = search.found() if job.share is None else search.only(job.share)
     if best is None:
         raise GateError(
             f"{job.bundle}: no share of its operations down from {SHARES[0]:g} keeps what it does on the"
@@ -152,6 +145,33 @@ class _Search:
         say(f"scoring {len(selection)} {chosen_on} pictures with the bundle as it is")
         scored = score_graph(opened.bundle.model_path.read_bytes(), opened.spec, job.backend, selection)
         return _Search(job, opened, found, few, everything, targets, selection, chosen_on, scored, say, progress)
+
+    def only(self, share: float) -> tuple[list[Candidate], tuple[Candidate, bytes] | None]:
+        """The share that was asked for, whatever it does: the gate judges it."""
+        made = self.candidate(share)
+        return [made[0]], made
+
+    def found(self) -> tuple[list[Candidate], tuple[Candidate, bytes] | None]:
+        """The curve, and the smallest share that passes: from the middle of SHARES downwards, or else upwards.
+
+        Small candidates are tuned fastest, so the large ones are made only where they are needed.
+        """
+        middle = len(SHARES) // 2
+        curve: list[Candidate] = []
+        best: tuple[Candidate, bytes] | None = None
+        for share in SHARES[middle:]:
+            made = self.candidate(share)
+            curve.append(made[0])
+            if not made[0].passed:
+                break
+            best = made
+        for share in reversed(SHARES[:middle]):
+            if best is not None:
+                break
+            made = self.candidate(share)
+            curve.insert(0, made[0])
+            best = made if made[0].passed else None
+        return curve, best
 
     def candidate(self, share: float) -> tuple[Candidate, bytes]:
         """One point of the curve with its model.onnx; what an earlier run left in the work folder is taken again."""
