@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from segdec_edge.errors import BundleError
+from segdec_edge.errors import BundleError, StorageError
 from segdec_edge.files import folder_atomic, sha256_of, write_atomic
 from segdec_edge.types import ModelSpec
 
@@ -221,7 +221,15 @@ def write_bundle(path: Path, *, onnx_bytes: bytes, meta: Meta, split: Mapping[st
 
 
 def require_replaceable(path: Path) -> None:
-    """Raise BundleError where `path` exists and holds anything that is not part of a bundle."""
+    """Raise BundleError where `path` exists and holds anything that is not part of a bundle, StorageError where it has
+    no folder to be in.
+
+    To be asked before the work that makes a bundle.
+    """
+    if not path.parent.is_dir():
+        raise StorageError(
+            f"{path}: cannot be written, there is no folder {path.parent}. Create it, or choose another place."
+        )
     if path.is_symlink():
         raise BundleError(f"{path}: is a link, wanted a folder. Give the folder itself: {path.resolve()}")
     if path.is_dir():

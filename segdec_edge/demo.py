@@ -5,6 +5,7 @@ A second run reuses a finished training and its bundle. Knows only what every ro
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +22,10 @@ from segdec_edge.data.samples import Dataset
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.deploy.export import export_checkpoint
 from segdec_edge.deploy.material import parity_pictures
-from segdec_edge.errors import SegdecError
+from segdec_edge.errors import SegdecError, StorageError
 from segdec_edge.evaluation.run import EvaluationRun, evaluate_artefact, note_accuracy
 from segdec_edge.evaluation.text import summary_lines
-from segdec_edge.files import make_folder, write_atomic
+from segdec_edge.files import make_folder, storage_error, write_atomic
 from segdec_edge.model.artefact import open_artefact
 from segdec_edge.model.checkpoint import load_checkpoint
 from segdec_edge.outputs.ledger import read_rows
@@ -40,6 +41,8 @@ SETTINGS = {
     "data": TRAINING_PARTS, "preset": "own", "size_hw": [256, 256], "width": 0.25, "epochs": 30, "rate": 0.3,
     "delta": 0.01, "validation": 0.15, "test": 0.3, "tensorboard": False,
 }  # fmt: skip
+_OWN = re.compile(r"training|parts\.bundle|report|unseen|archive|ledger\.sqlite.*|\.segdec_tmp_.*")
+_SIGNED = "# Made by segdec demo."
 STATION = """\
 # Made by segdec demo. Run it again: segdec run {here}
 [station]
@@ -61,7 +64,11 @@ keep = "defect"
 
 
 def run_demo(out: Path, console: Console) -> None:
-    """Raises SegdecError where any step fails; the folder then holds what was finished before."""
+    """Raises SegdecError where any step fails; the folder then holds what was finished before.
+
+    Raises StorageError, and writes nothing, in a folder that holds anything but an earlier demo.
+    """
+    _refuse_foreign(out)
     make_folder(out)
     with _step(console, "1/4 Training on 240 made-up parts (metal, cast grain, woven)"):
         checkpoint = _train(out, console)
@@ -75,6 +82,24 @@ def run_demo(out: Path, console: Console) -> None:
         _inspect(out, console)
     console.print("\nReport:  " + str(evaluation.report), markup=False)
     console.print(f"Ledger:  {out / 'ledger.sqlite'}\nFlagged: {out / 'archive'}", markup=False)
+
+
+def _refuse_foreign(out: Path) -> None:
+    try:
+        foreign = [path.name for path in sorted(out.iterdir()) if not _is_own(path)] if out.is_dir() else []
+    except OSError as error:
+        raise storage_error(out, error) from error
+    if foreign:
+        raise StorageError(
+            f"{out}: holds {foreign[0]}, which is not of an earlier demo; nothing was written. Choose a new folder:"
+            " -o DIR"
+        )
+
+
+def _is_own(path: Path) -> bool:
+    if path.name != "station.toml":
+        return _OWN.fullmatch(path.name) is not None
+    return path.is_file() and path.read_bytes().startswith(_SIGNED.encode())
 
 
 def _train(out: Path, console: Console) -> Path:

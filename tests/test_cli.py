@@ -65,6 +65,8 @@ def test_the_version_is_the_packages() -> None:
         (["evaluate", "missing.pt"], "no such checkpoint"),
         (["evaluate", "missing.bundle"], "missing.bundle"),
         (["export", "missing.pt", "-o", "a.bundle"], "no such checkpoint"),
+        (["export", "missing.pt", "-o", "none/a.bundle"], "none/a.bundle: cannot be written, there is no folder none"),
+        (["threshold", "missing.bundle", "0.5", "--why", "x"], "missing.bundle: does not exist"),
         (["run", "missing.toml"], "missing.toml: cannot be read"),
     ],
 )
@@ -102,6 +104,35 @@ def test_data_check_exits_1_with_a_line_per_finding(tmp_path: Path) -> None:
     done = segdec("data", "check", f"folder:{tmp_path}")
     assert done.returncode == 1
     assert sum("good0" in line for line in done.stdout.splitlines()) == 1
+
+
+def test_data_check_tells_what_is_wrong_beside_doubled_names(tmp_path: Path) -> None:
+    for name in ("good", "defect"):
+        (tmp_path / name).mkdir()
+        for index in range(2):
+            noise = np.random.default_rng([index, len(name)]).integers(0, 255, (64, 128), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / name / f"{name}{index}.png"), noise)
+    cv2.imwrite(str(tmp_path / "good" / "good1.bmp"), noise // 2)
+    broken = tmp_path / "defect" / "defect0.png"
+    broken.write_bytes(broken.read_bytes()[:500])
+    done = segdec("data", "check", f"folder:{tmp_path}")
+    assert done.returncode == 1
+    findings = done.stdout.partition("findings ")[2].splitlines()
+    assert len(findings) == 3  # how many, and one line each
+    assert "good1.bmp has the same name" in findings[1]  # the first by name is taken
+    assert "defect0.png" in findings[2]
+
+
+def test_a_folder_of_somebody_else_is_no_place_for_a_demo(tmp_path: Path) -> None:
+    (tmp_path / "station.toml").write_text("# my line\n")
+    done = segdec("demo", "-o", tmp_path)
+    assert done.returncode == 1
+    assert "holds station.toml, which is not of an earlier demo" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["station.toml"]
+    assert (tmp_path / "station.toml").read_text() == "# my line\n"
+    (tmp_path / "station.toml").unlink()
+    (tmp_path / "thesis.tex").write_text("")
+    assert "holds thesis.tex" in segdec("demo", "-o", tmp_path).stderr
 
 
 def test_data_split_writes_lists_that_a_camera_can_replay(tmp_path: Path) -> None:

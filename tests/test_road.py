@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +83,52 @@ def test_held_out_parts_are_those_that_training_never_saw(road: Path) -> None:
 def test_a_copy_of_a_training_picture_is_found_out(road: Path) -> None:
     told = segdec("evaluate", road / "parts.bundle", "--subset", "all", "-o", road / "all")
     assert "14 have the very pixels of training pictures" in told
+
+
+def refused(*arguments: str | Path, cwd: Path) -> str:
+    command = [sys.executable, "-c", "from segdec_edge.cli import main; main()", *map(str, arguments)]
+    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=cwd)
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+def test_a_bundle_has_its_size(road: Path) -> None:
+    line = refused("evaluate", road / "parts.bundle", "--size", "256x256", cwd=road)
+    assert "has its input size, 128x128" in line
+    assert "Leave --size out" in line
+
+
+def test_a_data_set_that_is_elsewhere_seen_from_here_is_asked_for(road: Path, tmp_path: Path) -> None:
+    from segdec_edge.model.checkpoint import load_checkpoint, save_checkpoint
+
+    old = load_checkpoint(road / "run" / "checkpoint.pt")
+    settings = {**old.facts["settings"], "data": "folder:parts"}
+    save_checkpoint(tmp_path / "moved.pt", replace(old, facts={**old.facts, "settings": settings}))
+    for command in (["evaluate", "moved.pt"], ["export", "moved.pt", "-o", "moved.bundle"]):
+        line = refused(*command, cwd=tmp_path)
+        assert "moved.pt remembers folder:parts" in line
+        assert "--data" in line
+    assert "--data" not in refused("evaluate", "moved.pt", "--data", "folder:here", cwd=tmp_path)
+
+
+def test_a_threshold_is_changed_with_its_reason(road: Path) -> None:
+    bundle = Path(shutil.copytree(road / "parts.bundle", road / "changed.bundle"))
+    before = read_bundle(bundle).meta.threshold.value
+    told = segdec("threshold", bundle, "0.25", "--why", "fewer missed parts")
+    assert "is now 0.25; fewer missed parts" in told
+    changed = read_bundle(bundle).meta.threshold
+    assert changed.value == 0.25
+    assert [(one.old, one.new, one.why) for one in changed.log] == [(before, 0.25, "fewer missed parts")]
+    assert "wanted a number from 0 to 1" in refused("threshold", bundle, "1.5", "--why", "x", cwd=road)
+
+
+def test_the_report_has_the_heat_maps_of_the_parts_it_shows(road: Path) -> None:
+    page = (road / "by-onnxruntime" / "report.html").read_text()
+    pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    assert len(pictures) >= 2
+    assert all(one != other for one, other in zip(pictures[::2], pictures[1::2], strict=True))
 
 
 def test_the_bundle_knows_how_it_did_on_each_backend(road: Path) -> None:

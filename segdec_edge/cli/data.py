@@ -14,9 +14,9 @@ from segdec_edge.cli.app import Spec, console, data_app
 def data_check(spec: Spec) -> None:
     """Count and check a data set; exit 1 with one line per finding when something is wrong."""
     from segdec_edge.data.check import check_dataset, render
-    from segdec_edge.data.spec import is_on_disk, open_dataset
+    from segdec_edge.data.spec import is_on_disk, open_to_check
 
-    dataset = open_dataset(spec)
+    dataset = open_to_check(spec)
     report = check_dataset(dataset, dataset.root if is_on_disk(spec) else None)
     console.print(render(report), markup=False)
     if report.findings:

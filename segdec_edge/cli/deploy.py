@@ -1,4 +1,4 @@
-"""segdec export: a checkpoint becomes a bundle."""
+"""segdec export and threshold: a checkpoint becomes a bundle, and the bundle another threshold."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ def export(
     simplify: Annotated[bool, typer.Option(help="Simplify the graph with onnxsim.")] = True,
 ) -> None:
     """Turn a checkpoint into a bundle; refused unless it scores real pictures as torch does."""
+    from segdec_edge.bundle import require_replaceable
     from segdec_edge.data.spec import parse_size
     from segdec_edge.deploy.export import export_checkpoint
     from segdec_edge.deploy.material import parity_pictures
 
+    require_replaceable(out)
     pictures = parity_pictures(checkpoint, data)
     size_hw = parse_size(size) if size else None
     bundle = export_checkpoint(
@@ -34,3 +36,17 @@ def export(
     )
     if bundle.meta.parity is not None:
         console.print(f"{bundle.meta.parity.in_words()}", markup=False)
+
+
+@app.command()
+def threshold(
+    bundle: Annotated[Path, typer.Argument(help="The bundle to change.")],
+    value: Annotated[float, typer.Argument(help="From 0 to 1; a part is defective from this score on.")],
+    why: Annotated[str, typer.Option(help="The reason, for the bundle's log.")],
+) -> None:
+    """Give a bundle another threshold; what it was, when and why stay in its log."""
+    from segdec_edge.bundle import read_bundle, set_threshold
+
+    old = read_bundle(bundle).meta.threshold.value
+    new = set_threshold(bundle, value, why).meta.threshold.value
+    console.print(f"{bundle}: threshold {old:.6g} is now {new:.6g}; {why}", markup=False)

@@ -83,7 +83,7 @@ def evaluate(
     size: Annotated[str | None, typer.Option(help="Input size, where a checkpoint does not say.")] = None,
 ) -> None:
     """Score held-out pictures and write one self-contained report page."""
-    from segdec_edge.data.spec import open_dataset, parse_size
+    from segdec_edge.data.spec import open_dataset, open_remembered, parse_size
     from segdec_edge.evaluation.run import evaluate_artefact, note_accuracy
     from segdec_edge.model.artefact import open_artefact
 
@@ -92,7 +92,7 @@ def evaluate(
     if spec is None:
         raise ConfigError(f"{model}: does not say what it was trained on. Give --data.")
     folder = out or model.parent / f"{model.stem}-{subset}"
-    dataset = open_dataset(spec)
+    dataset = open_dataset(data) if data else open_remembered(spec, model)
     run = evaluate_artefact(artefact.backend, artefact.facts, artefact.threshold_source, dataset, subset, folder)
     print_evaluation(run)
     if model.is_dir():

@@ -71,6 +71,9 @@ class TrainSettings(Settings):
 
     # Beyond the paper: mirrored pictures, and the mean of the weights after each of the last so many epochs.
     flips: bool = False
+    # The chance that a defective picture is replaced by its defect laid on a good training picture; as often a good
+    # picture gets a piece of another good one of a defect's outline, so that being pasted means nothing.
+    paste: Annotated[float, Field(ge=0, le=1)] = 0.0
     average_epochs: Annotated[int, Field(ge=0)] = 0
 
     keep: Literal["last", "best"] = "last"
@@ -94,6 +97,10 @@ class TrainSettings(Settings):
             raise ValueError("keep = 'best' needs a validation share above 0. Set validation, or keep = 'last'.")
         if self.validation > 0 and published:
             raise ValueError(f"validation {self.validation} has no effect on a published split. Set validation = 0.")
+        if self.paste > 0 and self.masks == 0:
+            raise ValueError(
+                f"paste = {self.paste:g} cuts defects out by their masks, masks = 0 leaves none. Set one of them."
+            )
         if self.average_epochs > 0 and self.keep == "best":
             raise ValueError(
                 "average_epochs and keep = 'best' exclude each other. Set average_epochs = 0, or keep = 'last'."

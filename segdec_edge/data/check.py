@@ -88,7 +88,12 @@ def check_dataset(
         looks.append(_look(sample, beside.mask_of_good.get(sample.name)))
         if progress is not None:
             progress(len(looks), len(dataset.samples))
-    findings = [*(line for look in looks for line in look.findings), *beside.findings, *_whole_set_findings(looks)]
+    findings = [
+        *dataset.findings,
+        *(line for look in looks for line in look.findings),
+        *beside.findings,
+        *_whole_set_findings(looks),
+    ]
     return _report(dataset, looks, findings)
 
 

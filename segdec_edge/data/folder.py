@@ -24,22 +24,27 @@ _WINDOWS_OWN = frozenset({"desktop.ini", "thumbs.db"})
 _LAYOUTS = f"{IMAGES}/ with {MASKS}/, or {GOOD}/ and {DEFECT}/"
 
 
-def folder_dataset(spec: str, root: Path) -> Dataset:
+def folder_dataset(spec: str, root: Path, *, to_check: bool = False) -> Dataset:
     """All pictures below root, in one of the two layouts.
 
     Names are paths below images/ without suffix, or good/… and defect/… so that both may count from 1.
-    A mask that cannot be read counts as a defect here, so that reading it later names it.
+    A mask that cannot be read counts as a defect here, so that reading it later names it. to_check: of files with one
+    name the first is taken and the others are findings, so that a check can tell what else is wrong.
     Raises DataError where the folder or a layout is missing, both are there, no picture is there, two files have one
     name, or parts.csv and the pictures do not fit together.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder. Give the one that holds {_LAYOUTS}.")
-    masks = _by_name(root / MASKS)
-    samples = _with_masks(root, masks) if _has_images(root) else _sorted_by_hand(root, masks)
+    doubled: dict[Path, str] = {}
+    masks = _by_name(root / MASKS, doubled)
+    samples = _with_masks(root, masks, doubled) if _has_images(root) else _sorted_by_hand(root, masks, doubled)
+    if doubled and not to_check:
+        raise DataError(next(iter(doubled.values())))
     parts = _read_parts(root / PARTS, {sample.name for sample in samples})
     if parts:
         samples = [FileSample(one.name, parts[one.name], one.positive, one.path, one.mask_path) for one in samples]
-    return Dataset(spec, tuple(sorted(samples, key=lambda sample: sample.name)))
+    in_order = tuple(sorted(samples, key=lambda sample: sample.name))
+    return Dataset(spec, in_order, left_out=frozenset(doubled), findings=tuple(doubled.values()))
 
 
 def picture_files(folder: Path) -> Iterator[Path]:
@@ -68,27 +73,28 @@ def _has_images(root: Path) -> bool:
     return there == [IMAGES]
 
 
-def _with_masks(root: Path, masks: Mapping[str, Path]) -> list[FileSample]:
+def _with_masks(root: Path, masks: Mapping[str, Path], doubled: dict[Path, str]) -> list[FileSample]:
     samples = []
-    for name, path in _by_name(root / IMAGES).items():
+    for name, path in _by_name(root / IMAGES, doubled).items():
         mask_path = masks.get(name)
         positive = mask_path is not None and _marks_something(mask_path)
         samples.append(FileSample(name, _part(name), positive, path, mask_path if positive else None))
     return samples
 
 
-def _sorted_by_hand(root: Path, masks: Mapping[str, Path]) -> list[FileSample]:
+def _sorted_by_hand(root: Path, masks: Mapping[str, Path], doubled: dict[Path, str]) -> list[FileSample]:
     samples = []
     for kind in (GOOD, DEFECT):
-        for below, path in _by_name(root / kind).items():
+        for below, path in _by_name(root / kind, doubled).items():
             name, positive = f"{kind}/{below}", kind == DEFECT
             part = _part(below) if "/" in below else name
             samples.append(FileSample(name, part, positive, path, masks.get(below) if positive else None))
     return samples
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    """Pictures below a folder by their path in it, without suffix. Raises DataError where two have one name."""
+def _by_name(folder: Path, doubled: dict[Path, str]) -> dict[str, Path]:
+    """Pictures below a folder by their path in it, without suffix. Of two with one name the second goes to doubled,
+    with what is wrong. Raises DataError on a name that is no UTF-8."""
     found: dict[str, Path] = {}
     for path in picture_files(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
@@ -99,8 +105,8 @@ def _by_name(folder: Path) -> dict[str, Path]:
                 f"{str(path)!a}: its name is no UTF-8, so no list could hold it. Rename the file."
             ) from None
         if name in found:
-            raise DataError(f"{path}: {found[name].name} has the same name, wanted one file a name. Rename one.")
-        found[name] = path
+            doubled[path] = f"{path}: {found[name].name} has the same name, wanted one file a name. Rename one."
+        found.setdefault(name, path)
     return found
 
 

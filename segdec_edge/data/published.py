@@ -52,7 +52,10 @@ def read_split_file(path: Path, fold: int | None, items: int | None) -> SplitLis
         raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: not a readable splits file ({reason}). Give it with --splits FILE.") from error
+        raise DataError(
+            f"{path}: not a readable splits file ({reason}). Mend it, or give another: --splits FILE; to train"
+            " --set 'splits=\"FILE\"'."
+        ) from error
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -127,6 +127,7 @@ class Dataset:
 
     published_test: names of the pictures that the data set's authors keep for the test, where its folders say so.
     notes: what a reader of results must know about it, one line each; left_out: pictures there that it does not use.
+    findings: what is wrong with its files, one line each; only a data set opened to be checked may have any.
     """
 
     spec: str
@@ -134,6 +135,7 @@ class Dataset:
     published_test: frozenset[str] | None = None
     notes: tuple[str, ...] = ()
     left_out: frozenset[Path] = frozenset()
+    findings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.samples:

@@ -61,6 +61,22 @@ def open_dataset(spec: str) -> Dataset:
     return form.opens(spec, words.path, words.options)
 
 
+def open_to_check(spec: str) -> Dataset:
+    """As open_dataset, but files that share a name in a user's folder become findings. Raises DataError."""
+    words = take_apart(spec)
+    if words.kind != "folder" or words.path is None or words.options:
+        return open_dataset(spec)
+    return folder_dataset(spec, words.path, to_check=True)
+
+
+def open_remembered(spec: str, by: Path) -> Dataset:
+    """Open the data set that a checkpoint or bundle `by` was made on, by what its spec was then. Raises DataError."""
+    try:
+        return open_dataset(spec)
+    except DataError as error:
+        raise DataError(f"{error} {by} remembers {spec}: say where that is seen from here with --data.") from error
+
+
 def is_on_disk(spec: str) -> bool:
     return not spec.startswith("synthetic:")
 

@@ -20,6 +20,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from segdec_edge.data.paste import PackedShape, Shape, shape_of_mask
 from segdec_edge.data.samples import Sample
 from segdec_edge.data.targets import Example, Target, TargetRule, make_example, plain_target, with_targets
 from segdec_edge.pictures import pixels_digest
@@ -79,6 +80,7 @@ class Examples:
 
     def __init__(self, samples: Sequence[Sample], rule: TargetRule, memory: Memory, workers: int = 1) -> None:
         self.labels: BoolMask = np.array([sample.positive for sample in samples], np.bool_)
+        self.masked: BoolMask = np.array([sample.positive and sample.has_mask for sample in samples], np.bool_)
         self._samples, self._rule, self._memory = samples, rule, memory
         self._plain = (plain_target(rule.size_hw),)
         self._eighth = self._plain[0][0].shape
@@ -88,7 +90,8 @@ class Examples:
         self._workers = ThreadPoolExecutor(workers, "examples") if workers else None
         self._kept: dict[int, Example] = {}
         self._packed: dict[int, bytes] = {}
-        self._masked, self._largest = sum(sample.positive and sample.has_mask for sample in samples), 0
+        self._shapes: dict[int, PackedShape | None] = {}
+        self._largest = 0
         self._digests: dict[int, str] = {}
         self.sizes: dict[int, tuple[int, int]] = {}
         self._coming: Iterator[int] = iter(())
@@ -128,6 +131,17 @@ class Examples:
     def kept(self) -> int:
         """How many pictures need not be read again."""
         return len(self._kept)
+
+    def shape(self, index: int) -> Shape | None:
+        """The outline of this picture's defect; None where nobody drew one or it is too large to be cut out.
+
+        Kept once made, in a few hundred bytes that memory does not count. Raises MaskError.
+        """
+        if index not in self._shapes:
+            shape = shape_of_mask(self._samples[index].read_mask(), self._rule) if self.masked[index] else None
+            self._shapes[index] = None if shape is None else shape.packed()
+        packed = self._shapes[index]
+        return None if packed is None else packed.unpacked()
 
     def read(self, order: Iterable[int]) -> Iterator[Example]:
         """The examples in an order, with workers ahead."""
@@ -184,8 +198,8 @@ class Examples:
             self._largest = max(self._largest, len(read.packed))
         if index in self._kept or (read.packed is not None and index not in self._packed):
             return
-        # A target costs twenty times as much to make as its picture, and takes a hundredth: pictures leave it room.
-        targets = self._largest * (self._masked - len(self._packed))
+        # A target costs several times as much to make as its picture, and takes a hundredth: pictures leave it room.
+        targets = self._largest * (int(self.masked.sum()) - len(self._packed))
         if self._memory.take(read.example.pixels.nbytes, window + targets):
             self._kept[index] = with_targets(read.example, self._plain)
 
@@ -206,6 +220,15 @@ def labels_of(examples: Feed) -> NDArray[np.bool_]:
     if isinstance(examples, Examples):
         return examples.labels
     return np.array([examples[index].positive for index in range(len(examples))], np.bool_)
+
+
+def masked_of(examples: Feed) -> NDArray[np.int64]:
+    """Indices of those whose defect somebody drew, without reading; none of a plain list, which knows no outlines."""
+    return np.flatnonzero(examples.masked) if isinstance(examples, Examples) else np.zeros(0, np.int64)
+
+
+def shape_of(examples: Feed, index: int) -> Shape | None:
+    return examples.shape(index) if isinstance(examples, Examples) else None
 
 
 def announce(examples: Feed, order: Iterable[int]) -> None:

@@ -90,9 +90,41 @@ def _targets(mask: BoolMask | None, rule: TargetRule) -> tuple[Target, ...]:
     """The target of the picture as it is, then, where it has a defect and flips are asked for, of all MIRRORS."""
     if mask is None or not mask.any():
         return (plain_target(rule.size_hw),)
-    mask = region_boxes(mask) if rule.boxes else mask
-    mask = resize_mask(dilate(mask, rule.dilate), rule.size_hw)
-    weights = distance_weights(mask, rule.p, rule.w_pos, rule.per) if rule.weighted else np.ones(mask.shape, np.float32)
-    # Mirrored before the reduction: its windows lie around every eighth pixel from the first, not symmetrically.
+    return targets_of(prepare_mask(mask, rule), rule)
+
+
+def prepare_mask(mask: BoolMask, rule: TargetRule, *, as_drawn: bool = False) -> BoolMask:
+    """A mask as annotated in the size of the prepared picture; unless as_drawn, boxed and dilated as the rule says."""
+    if not as_drawn:
+        mask = dilate(region_boxes(mask) if rule.boxes else mask, rule.dilate)
+    return resize_mask(mask, rule.size_hw)
+
+
+def targets_of(mask: BoolMask, rule: TargetRule) -> tuple[Target, ...]:
+    """The target of a mask (H, W) that prepare_mask gave, then, where flips are asked for, of all MIRRORS of it."""
     mirrors = MIRRORS if rule.flips else MIRRORS[:1]
-    return tuple((reduce_to_eighth(mask[::y, ::x]), reduce_to_eighth(weights[::y, ::x])) for y, x in mirrors)
+    if not mask.any():
+        return (plain_target(rule.size_hw),) * len(mirrors)
+    # Beyond the defect's surroundings everything is constant: to compute there too took five times as long.
+    rows, columns = (_surroundings(np.flatnonzero(mask.any(axis=axis)), mask.shape[1 - axis]) for axis in (1, 0))
+    near = mask[rows, columns]
+    weights = distance_weights(near, rule.p, rule.w_pos, rule.per) if rule.weighted else np.ones(near.shape, np.float32)
+    targets = []
+    for y, x in mirrors:
+        target = plain_target(rule.size_hw)
+        there = _eighth(rows, mask.shape[0], y), _eighth(columns, mask.shape[1], x)
+        # Mirrored before the reduction: its windows lie around every eighth pixel from the first, not symmetrically.
+        for whole, part in zip(target, (near, weights), strict=True):
+            whole[there] = reduce_to_eighth(part[::y, ::x])
+        targets.append(target)
+    return tuple(targets)
+
+
+def _surroundings(touched: NDArray[np.int64], side: int) -> slice:
+    """The touched of `side` rows and at least 16 more each way, where there are; both ends divide by 8."""
+    return slice(max(0, int(touched[0]) // 8 * 8 - 16), min(side, int(touched[-1]) // 8 * 8 + 24))
+
+
+def _eighth(part: slice, side: int, step: int) -> slice:
+    first, last = (part.start, part.stop) if step > 0 else (side - part.stop, side - part.start)
+    return slice(first // 8, last // 8)

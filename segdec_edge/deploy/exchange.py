@@ -122,7 +122,8 @@ def _calibrated(
     samples = dataset.named(split.train)
     say(f"scoring {len(samples)} training pictures to pick a threshold")
     backend = TorchBackend(checkpoint.net, spec_of(checkpoint.net, size_hw))
-    scored = [(one.positive, one.score) for one in score_samples(backend, samples) if one.score is not None]
+    found = score_samples(backend, samples, keep_heatmaps=False)
+    scored = [(one.positive, one.score) for one in found if one.score is not None]
     threshold = best_f_threshold([positive for positive, _ in scored], [score for _, score in scored])
     facts: dict[str, Any] = {
         **checkpoint.facts,

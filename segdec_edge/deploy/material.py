@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segdec_edge.data.spec import open_dataset
+from segdec_edge.data.spec import open_dataset, open_remembered
 from segdec_edge.data.splits import Split
 from segdec_edge.errors import ExportError
 from segdec_edge.model.checkpoint import load_checkpoint
@@ -22,7 +22,7 @@ def parity_pictures(checkpoint: Path, data: str | None = None, count: int = PARI
     spec = data or loaded.facts.get("settings", {}).get("data")
     if spec is None:
         raise ExportError(f"{checkpoint}: does not say what it was trained on. Give pictures: --data folder:PATH")
-    dataset = open_dataset(spec)
+    dataset = open_dataset(data) if data else open_remembered(spec, checkpoint)
     known = "split" in loaded.facts and data is None
     samples = dataset.named(Split.from_json(loaded.facts["split"]).train) if known else dataset.samples
     defective = [sample for sample in samples if sample.positive][: count // 2]

@@ -24,10 +24,15 @@ _LEGEND = (
 )
 
 
-def make_cards(evaluation: Evaluation, scored: Sequence[ScoredSample], dataset: Dataset) -> dict[str, str]:
-    """name → card with pictures, wrong decisions before borderline ones where there are too many."""
+def shown_parts(evaluation: Evaluation) -> tuple[str, ...]:
+    """Names of the parts that get a card, wrong decisions before borderline ones where there are too many."""
     room = MOST_PARTS - len(evaluation.borderline)
-    names = (evaluation.missed + evaluation.rejected_good)[:room] + evaluation.borderline
+    return (evaluation.missed + evaluation.rejected_good)[:room] + evaluation.borderline
+
+
+def make_cards(evaluation: Evaluation, scored: Sequence[ScoredSample], dataset: Dataset) -> dict[str, str]:
+    """name → card with pictures, for each of shown_parts."""
+    names = shown_parts(evaluation)
     limit = min(_LARGEST_JPEG, PICTURES_BYTES // (2 * max(1, len(names))))
     by_name = {one.name: one for one in scored}
     return {

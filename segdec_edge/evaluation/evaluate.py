@@ -96,7 +96,7 @@ def evaluate(
     batch: int = 1,
 ) -> Evaluation:
     """Score samples and judge them. Raises DataError on no sample or an illegal threshold, BackendError."""
-    scored = score_samples(backend, samples, progress, batch)
+    scored = score_samples(backend, samples, progress, batch, keep_heatmaps=False)
     return evaluate_scored(scored, threshold=threshold, threshold_source=threshold_source)
 
 

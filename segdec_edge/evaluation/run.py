@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from segdec_edge.bundle import Accuracy, add_accuracy, utc_now
 from segdec_edge.data.samples import Dataset, Sample
 from segdec_edge.data.splits import SUBSETS, Split
 from segdec_edge.errors import DataError, PictureError
+from segdec_edge.evaluation.cards import shown_parts
 from segdec_edge.evaluation.evaluate import Evaluation, evaluate_scored
 from segdec_edge.evaluation.report import write_report
 from segdec_edge.evaluation.scoring import Progress, score_samples, write_scores_csv
@@ -53,7 +54,7 @@ def evaluate_artefact(
     """
     samples = choose_samples(dataset, facts, subset)
     make_folder(output)
-    scored = score_samples(backend, samples, progress)
+    scored = score_samples(backend, samples, progress, keep_heatmaps=False)
     source = threshold_source or "never calibrated: 0.5"
     evaluation = evaluate_scored(scored, threshold=backend.spec.threshold, threshold_source=source)
     chosen_by = subset in ("train", "validation")
@@ -63,7 +64,9 @@ def evaluate_artefact(
     write_scores_csv(output / SCORES, scored)
     record = {"data": dataset.spec, **printed, "trained_on": list(trained_on), **evaluation.to_json()}
     write_atomic(output / FIGURES, json.dumps(record, indent=1))
-    write_report(output / REPORT, evaluation, scored, dataset, printed, caution)
+    drawn = {one.name: one.heatmap for one in score_samples(backend, dataset.named(shown_parts(evaluation)))}
+    with_heat = [replace(one, heatmap=drawn.get(one.name)) for one in scored]
+    write_report(output / REPORT, evaluation, with_heat, dataset, printed, caution)
     return EvaluationRun(evaluation, output / REPORT, trained_on, caution)
 
 

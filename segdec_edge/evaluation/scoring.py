@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ class ScoredSample:
     """One part after the backend saw it.
 
     score in [0, 1] and heatmap (h, w) in [0, 1], or both None with the reason in error: the line rejects such a part.
+    heatmap is None too where it was not to be kept.
     positive: annotated as defective; path: where the picture lies, None where it is generated.
     """
 
@@ -40,18 +41,25 @@ class ScoredSample:
 
 
 def score_samples(
-    backend: Backend, samples: Sequence[Sample], progress: Progress | None = None, batch: int = 1
+    backend: Backend,
+    samples: Sequence[Sample],
+    progress: Progress | None = None,
+    batch: int = 1,
+    *,
+    keep_heatmaps: bool = True,
 ) -> tuple[ScoredSample, ...]:
     """Score every sample, in order; no sample is ever left out.
 
     A picture that cannot be read or shows nothing, or a score that is no number in [0, 1], gives a ScoredSample with
     an error.
-    batch: pictures a call, at most the backend's max_batch. Raises BackendError where the backend itself fails.
+    batch: pictures a call, at most the backend's max_batch. keep_heatmaps: False for scores alone; the heat maps of
+    ten thousand pictures of 1408×512 are 450 MB. Raises BackendError where the backend itself fails.
     """
     size = max(1, min(batch, backend.spec.max_batch or batch))
     scored: list[ScoredSample] = []
     for start in range(0, len(samples), size):
-        scored.extend(_score_group(backend, samples[start : start + size]))
+        group = _score_group(backend, samples[start : start + size])
+        scored.extend(group if keep_heatmaps else (replace(one, heatmap=None) for one in group))
         if progress is not None:
             progress(len(scored), len(samples))
     return tuple(scored)

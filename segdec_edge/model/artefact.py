@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segdec_edge.bundle import read_bundle
-from segdec_edge.errors import CheckpointError
+from segdec_edge.errors import BundleError, CheckpointError
 from segdec_edge.runtime import open_backend
 from segdec_edge.types import Backend
 
@@ -38,6 +38,12 @@ def open_artefact(path: Path, backend: str = "auto", size_hw: tuple[int, int] | 
     """
     if path.is_dir():
         bundle = read_bundle(path)
+        if size_hw is not None:
+            height, width = bundle.spec.size_hw
+            raise BundleError(
+                f"{path}: a bundle has its input size, {height}x{width}, and got --size {size_hw[0]}x{size_hw[1]}."
+                " Leave --size out."
+            )
         split = bundle.split()
         facts = {**bundle.meta.training, **({"split": split} if split else {})}
         return Artefact(path, open_backend(bundle, backend), facts, bundle.meta.threshold.source)

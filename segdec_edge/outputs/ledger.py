@@ -21,6 +21,7 @@ from segdec_edge.types import Frame, Label, Verdict
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x53444C47  # "SDLG": tells our file from another program's database
 _BUSY_S = 5.0
+_NO_DATABASE = "file is not a database"  # SQLite's words; Python 3.10 does not give its error code
 
 # STRICT came with SQLite 3.37; JetPack 5 has 3.31, where the CHECK constraints stand alone.
 _STRICT = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
@@ -78,6 +79,7 @@ class Ledger:
 
     def __init__(self, path: Path, run_id: str) -> None:
         self._path, self._run_id = path, run_id
+        _refuse_foreign(path)
         with ExitStack() as opened:
             opened.enter_context(_lock(path))
             # Opened by the station's thread, used by the recorder's, never by both at once.
@@ -158,6 +160,22 @@ def _row(verdict: Verdict, run_id: str) -> Row:
         bundle_sha256=verdict.bundle_sha256,
         source=verdict.source,
     )
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise OutputError on a file that is no ledger of ours, before a lock file lies beside it.
+
+    What cannot be told yet, from a database in use or one to be recovered, is told once it is locked.
+    """
+    if not path.is_file():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", timeout=0, uri=True)) as database:
+            if not _is_empty(database):
+                _check_version(database, path)
+    except sqlite3.DatabaseError as error:
+        if str(error) == _NO_DATABASE:
+            raise OutputError(f"{path}: {_explained(_NO_DATABASE)}") from error
 
 
 def _lock(path: Path) -> FileIO:
@@ -242,11 +260,10 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _explained(message: str) -> str:
-    # By text: Python 3.10 does not give SQLite's error code.
     match message:
         case "database or disk is full":
             return "the disk is full, the ledger took no more rows. Free some space; pictures first, never the ledger."
-        case "file is not a database":
+        case _ if message == _NO_DATABASE:
             return "not a SQLite file, wanted a ledger. Choose another path."
         case "database is locked":
             return f"another program has locked the ledger for {_BUSY_S:g} s. Close it, or let it only read."

@@ -16,7 +16,7 @@ from segdec_edge.data.stream import Feed, announce, labels_of
 from segdec_edge.data.targets import Example
 from segdec_edge.errors import DivergedError
 from segdec_edge.model.segdecnet import SegDecNet
-from segdec_edge.training.augment import flipped
+from segdec_edge.training.augment import Augment
 from segdec_edge.training.losses import (
     balance,
     decision_loss,
@@ -54,6 +54,7 @@ class Trainer:
     ) -> None:
         self._net, self._examples, self._settings, self._hardware = net, examples, settings, hardware
         self._ranks, self._shared = ranks, Shared(net, ranks, freezes=settings.scheme == "separate")
+        self._augment = Augment(examples, settings)
         labels = labels_of(examples)
         self._positives, self._negatives = np.flatnonzero(labels), np.flatnonzero(~labels)
         self._optimizer = torch.optim.SGD(net.parameters(), lr=settings.rate)
@@ -76,23 +77,18 @@ class Trainer:
         self._net.train()
         self._freeze_segmentation(self._settings.scheme == "separate" and epoch >= self._settings.epochs)
         batches = [order[first : first + settings.batch] for first in range(0, len(order), settings.batch)]
-        announce(self._examples, (index for batch in batches for index in self._ranks.share(batch)))
+        mine_in_order = (int(index) for batch in batches for index in self._ranks.share(batch))
+        announce(self._examples, (one for index in mine_in_order for one in self._augment.needs(index, epoch)))
         sums, done, mine = np.zeros(3), 0, 0
         started = time.perf_counter()
         for batch in batches:
             share = self._ranks.share(batch)
-            sums += self._step([self._example(int(i), epoch) for i in share], len(batch), epoch)
+            sums += self._step([self._augment.example(int(i), epoch) for i in share], len(batch), epoch)
             done, mine = done + len(batch), mine + len(share)
             step_done(done, len(order), sums[2] / max(1, mine))
         self.use_counts = used
         segmentation, decision, total = (float(value) for value in self._ranks.sum(sums) / len(order))
         return EpochLosses(segmentation, decision, total, len(order) / (time.perf_counter() - started))
-
-    def _example(self, index: int, epoch: int) -> Example:
-        example = self._examples[index]
-        if not self._settings.flips:
-            return example
-        return flipped(example, np.random.default_rng([self._settings.seed, epoch, 1, index]))
 
     def _freeze_segmentation(self, frozen: bool) -> None:
         for part in (self._net.volume, self._net.seg_mask):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,11 +22,11 @@ import torch
 
 from segdec_edge import __version__
 from segdec_edge.config.train import TrainSettings, changed_settings
-from segdec_edge.data.samples import Sample, with_masks
+from segdec_edge.data.samples import with_masks
 from segdec_edge.data.spec import open_dataset
-from segdec_edge.data.splits import SUBSETS, Split, choose_split
+from segdec_edge.data.splits import Split, choose_split
 from segdec_edge.data.stream import Examples
-from segdec_edge.errors import ConfigError, DataError, DivergedError, TrainingError
+from segdec_edge.errors import ConfigError, DivergedError, TrainingError
 from segdec_edge.evaluation.metrics import average_precision
 from segdec_edge.evaluation.thresholds import best_f_threshold
 from segdec_edge.files import make_folder, write_atomic
@@ -37,6 +37,13 @@ from segdec_edge.training.average import TailAverage
 from segdec_edge.training.feeding import open_examples, require_divisible, require_same, source_range, survey
 from segdec_edge.training.loop import EpochLosses, Trainer
 from segdec_edge.training.parallel import Ranks, joined
+from segdec_edge.training.refusals import (
+    refuse_nothing_to_paste,
+    refuse_one_kind,
+    refuse_other_pictures,
+    refuse_other_split,
+    refuse_unable_to_judge,
+)
 from segdec_edge.training.setup import Hardware, choose_hardware, make_deterministic
 
 CHECKPOINT, BEST, AVERAGED, SPLIT, LOG = "checkpoint.pt", "best.pt", "averaged.pt", "split.json", "log.jsonl"
@@ -102,12 +109,13 @@ def train(settings: TrainSettings, output: Path, observer: Observer, *, resume: 
 def _train(settings: TrainSettings, output: Path, observer: Observer, ranks: Ranks, *, resume: bool) -> TrainResult:
     check_size(settings.size_hw)
     require_divisible(settings, ranks)
-    if ranks.first:
-        make_folder(output)
     earlier = _earlier(output / CHECKPOINT, settings, resume=resume)
     if earlier is not None and (finished := _finished(output, settings, earlier)):
         observer.note(f"{finished.checkpoint}: finished already, nothing to do")
         return finished
+    hardware = choose_hardware(settings, ranks)
+    if ranks.first:
+        make_folder(output)
     dataset = open_dataset(settings.data)
     split = choose_split(
         dataset,
@@ -118,16 +126,16 @@ def _train(settings: TrainSettings, output: Path, observer: Observer, ranks: Ran
         items=settings.items,
         splits_file=settings.splits,
     )
-    _refuse_one_kind(dataset.named(split.train), settings.data)
+    refuse_one_kind(dataset.named(split.train), settings.data)
+    train_samples = with_masks(dataset.named(split.train), settings.masks, settings.seed)
+    refuse_nothing_to_paste(train_samples, settings)
     if settings.keep == "best":
-        _refuse_unable_to_judge(dataset.named(split.validation))
+        refuse_unable_to_judge(dataset.named(split.validation))
     if earlier is not None:
-        _refuse_other_split(split, earlier.facts.get("split"), output / CHECKPOINT)
+        refuse_other_split(split, earlier.facts.get("split"), output / CHECKPOINT)
     require_same(ranks, f"{settings.model_dump_json()} {split.to_json()} {earlier.epoch if earlier else 0}")
     if ranks.first:
         write_atomic(output / SPLIT, json.dumps(split.to_json(), indent=1))
-    hardware = choose_hardware(settings, ranks)
-    train_samples = with_masks(dataset.named(split.train), settings.masks, settings.seed)
     examples, validation = open_examples(settings, ranks, train_samples, dataset.named(split.validation))
     with examples, validation:
         return _Run(settings, output, observer, hardware, ranks, examples, validation, split).go(earlier)
@@ -157,7 +165,7 @@ class _Run:
         self.digests = survey(self.examples, self.ranks, self.observer.preparing) + self.digests
         self.source_hw = source_range(self.examples, self.ranks)
         if earlier:
-            _refuse_other_pictures(self.digests, earlier.facts.get("train_digests"), self.output / CHECKPOINT)
+            refuse_other_pictures(self.digests, earlier.facts.get("train_digests"), self.output / CHECKPOINT)
         make_deterministic(settings.seed)
         net = SegDecNet(settings.channels, settings.width, settings.norm, gradient_stop=settings.gradient_stop)
         if earlier:
@@ -341,47 +349,8 @@ def _history(progress: Mapping[str, Any]) -> tuple[EpochRecord, ...]:
     return tuple(EpochRecord(**record) for record in progress["history"])
 
 
-def _refuse_one_kind(samples: Sequence[Sample], spec: str) -> None:
-    positives = sum(sample.positive for sample in samples)
-    if not 0 < positives < len(samples):
-        raise DataError(
-            f"{spec}: {positives} defective and {len(samples) - positives} good pictures to train on, wanted at least"
-            " one of each. Add the missing kind, or change the split."
-        )
-
-
 def _both_kinds(examples: Examples) -> bool:
     return len(set(examples.labels.tolist())) == 2
-
-
-def _refuse_other_split(split: Split, stored: Mapping[str, Any] | None, path: Path) -> None:
-    """Pictures added, removed or renamed since would move others between the subsets: trained ones into test."""
-    earlier = Split.from_json(stored) if stored else split
-    for subset in SUBSETS:
-        now, before = set(split.subset(subset)), set(earlier.subset(subset))
-        if now != before:
-            raise ConfigError(
-                f"{path}: the data set changed since it was trained: {len(now - before)} pictures new in {subset},"
-                f" {len(before - now)} gone, first {min(now ^ before)}. Restore it, or choose another folder."
-            )
-
-
-def _refuse_other_pictures(digests: Sequence[str], stored: Sequence[str] | None, path: Path) -> None:
-    if stored is not None and list(digests) != list(stored):
-        changed = sum(now != before for now, before in zip(digests, stored, strict=False))
-        raise ConfigError(
-            f"{path}: {max(changed, 1)} pictures have other pixels than when it was trained. Restore them, or choose"
-            " another folder."
-        )
-
-
-def _refuse_unable_to_judge(validation: Sequence[Sample]) -> None:
-    positives = sum(sample.positive for sample in validation)
-    if not 0 < positives < len(validation):
-        raise DataError(
-            f"keep = 'best' with {positives} defective and {len(validation) - positives} good validation pictures,"
-            " wanted at least one of each. Raise validation, or set keep = 'last'."
-        )
 
 
 def _tensorboard(output: Path, done: int) -> Any:

@@ -169,5 +169,5 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: py
 )
 def test_a_damaged_pickle_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "split.pyb").write_bytes(data)
-    with pytest.raises(DataError, match="not a readable splits file"):
+    with pytest.raises(DataError, match=r"not a readable splits file.*to train --set 'splits="):
         published_split(steel(), tmp_path / "split.pyb", None)

@@ -20,6 +20,13 @@ from tests.fakes import FAKE_SPEC, FakeBackend
 PARTS = [MadePart(f"item{i}/side", i % 2 == 1, i / 5) for i in range(6)]
 
 
+def test_heat_maps_are_kept_only_where_asked_for() -> None:
+    kept, dropped = (score_samples(brightness_backend(), PARTS, keep_heatmaps=keep) for keep in (True, False))
+    assert [one.score for one in kept] == [one.score for one in dropped]
+    assert all(one.heatmap is not None for one in kept if one.score is not None)
+    assert all(one.heatmap is None for one in dropped)
+
+
 def test_scores_come_back_in_order_with_names_and_heatmaps() -> None:
     backend = brightness_backend()
     scored = score_samples(backend, PARTS)

@@ -126,6 +126,7 @@ def test_database_of_another_program_stays_untouched(path: Path, run_id: str) ->
     with pytest.raises(OutputError, match="of another program"):
         Ledger(path, run_id)
     assert path.read_bytes() == before
+    assert [one.name for one in path.parent.iterdir()] == [path.name]  # no lock file, no journal
 
 
 def test_file_that_is_no_database(path: Path, run_id: str) -> None:
@@ -134,6 +135,7 @@ def test_file_that_is_no_database(path: Path, run_id: str) -> None:
         Ledger(path, run_id)
     with pytest.raises(OutputError, match="not a SQLite file"):
         counts(path)
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
 def test_folder_in_the_ledgers_place_and_file_in_its_folders(path: Path, run_id: str, tmp_path: Path) -> None:

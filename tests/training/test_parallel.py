@@ -68,7 +68,7 @@ def assert_same(one: Checkpoint, two: Checkpoint) -> None:
 
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_continue_what_one_began_and_train_as_one(parts: Path, tmp_path: Path) -> None:
-    changes = {"batch": 4, "batch_mode": "mean"}  # 10 pictures an epoch: the last step has 2
+    changes = {"batch": 4, "batch_mode": "mean", "paste": 0.5}  # 10 pictures an epoch: the last step has 2
     one = train(settings(parts, **SMALL, **changes), tmp_path / "one", Quiet())
     with pytest.raises(KeyboardInterrupt):
         train(settings(parts, **SMALL, **changes), tmp_path / "two", Interrupted())

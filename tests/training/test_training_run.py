@@ -125,6 +125,7 @@ def test_a_finished_training_resumes_to_the_same_result(trained: tuple[TrainResu
         {"norm": "batch"},
         {"scheme": "separate"},
         {"flips": True},
+        {"paste": 0.5},
         {"masks": 1},
         {"average_epochs": 2},
         {"precision": "bf16"},
@@ -207,6 +208,7 @@ def test_an_output_that_cannot_be_written_is_refused(parts: Path, tmp_path: Path
 def test_a_device_that_is_not_there_is_refused(parts: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="device"):
         train(settings(parts, device="cuda:93"), tmp_path / "run", Quiet())
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
