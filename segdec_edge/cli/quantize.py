@@ -42,7 +42,10 @@ BundleArgument = Annotated[Path, typer.Argument(help="An FP32 bundle, as segdec 
 Manifest = Annotated[
     Path | None, typer.Option(help="Calibration pictures; default: calibration/NAME.toml, made where missing.")
 ]
-Data = Annotated[str | None, typer.Option(help="The data set it was trained on; default: the manifest's.")]
+Data = Annotated[
+    str | None,
+    typer.Option(help="The data set it was trained on; default: the manifest's, or the one that the bundle names."),
+]
 CalibratorOption = Annotated[Calibrator, typer.Option(help="How a range is read off the measured values.")]
 ActivationsOption = Annotated[
     Activations, typer.Option(help="int8 for TensorRT and OpenVINO, uint8 for onnxruntime on x86-64.")

@@ -32,8 +32,7 @@ from segdec_edge.pictures import prepare, refuse_flat
 from segdec_edge.types import Pixels
 
 FEWEST = 16
-"""Below it one item's lighting decides the ranges. On KolektorSDD (README of benchmarks/) 16 pictures chosen so reach
-the ranges of all 264 training pictures to 3 %."""
+"""Four good and four defective ones for coverage, as many at random: below it one part's lighting decides a range."""
 USUAL = 32
 _POOL = 1000
 _ROBUST = 1.4826  # median absolute deviation to standard deviation, for normal data

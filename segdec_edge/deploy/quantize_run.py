@@ -10,7 +10,7 @@ from segdec_edge.bundle import Bundle, model_facts, read_bundle, require_replace
 from segdec_edge.data.samples import Dataset
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.deploy.calibration import CalibrationSet, manifest_data, read_manifest, write_manifest
-from segdec_edge.deploy.gate import MAX_AP_DROP, Comparison, exam_for, pass_gate
+from segdec_edge.deploy.gate import MAX_AP_DROP, Comparison, dataset_of, exam_for, pass_gate
 from segdec_edge.deploy.quantize import (
     Candidate,
     Int8,
@@ -114,15 +114,18 @@ def find_sensitivity(
 
 
 def calibration_of(bundle: Bundle, manifest: Path | None, data: str | None, say: Say) -> CalibrationSet:
-    """The manifest's pictures; a manifest that is not there yet is made from `data`. Raises CalibrationError."""
+    """The manifest's pictures. One that is not there yet is made: where `data` is given or no manifest is named.
+
+    Raises CalibrationError, BundleError where neither says which data set.
+    """
     path = manifest or CALIBRATION / f"{bundle.path.name.removesuffix('.bundle')}.toml"
     if not path.exists():
-        if data is None:
+        if manifest is not None and data is None:
             raise CalibrationError(
                 f"{path}: no such manifest of calibration pictures. Make it: segdec calibrate {bundle.path} --data SPEC"
                 f" -o {path}, or give --data here."
             )
-        made = write_manifest(path, bundle, data)
+        made = write_manifest(path, bundle, dataset_of(bundle, data).spec)
         say(f"{path}: chose {len(made.pictures)} training pictures")
     return read_manifest(path, bundle, data)
 

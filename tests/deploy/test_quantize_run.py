@@ -9,7 +9,7 @@ import pytest
 from segdec_edge.bundle import Bundle, read_bundle
 from segdec_edge.deploy.calibration import read_manifest
 from segdec_edge.deploy.quantize import cache_path
-from segdec_edge.deploy.quantize_run import Job, beside, quantize_bundle
+from segdec_edge.deploy.quantize_run import Job, beside, calibration_of, quantize_bundle
 from segdec_edge.deploy.ranges import histogram_of, load_cache, save_cache
 from segdec_edge.errors import CalibrationError, GateError
 from segdec_edge.files import sha256_of
@@ -88,6 +88,10 @@ def test_mixed_measures_the_layers_and_leaves_out_what_it_must(tmp_path: Path) -
     assert (tmp_path / "feature-sensitivity" / "sensitivity.md").exists()
 
 
-def test_missing_calibration_pictures_are_asked_for(bundle: Bundle, manifest: Path, tmp_path: Path) -> None:
+def test_a_manifest_that_was_named_and_is_not_there_is_asked_for(
+    bundle: Bundle, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(CalibrationError, match=r"no such manifest .* segdec calibrate"):
         quantize_bundle(Job(bundle.path, tmp_path / "q.bundle", manifest=manifest), say=lambda line: None)
+    monkeypatch.chdir(tmp_path)
+    assert calibration_of(bundle, None, None, say=lambda line: None).path == Path("calibration/feature.toml")
