@@ -26,10 +26,11 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-$(READY): pyproject.toml .ci/system
+$(READY): pyproject.toml .ci/system .ci/stubs
 	$(PYTHON) -m venv $(VENV) || { .ci/system && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	.ci/stubs $(BIN)/python $(VENV)/stubs
 	$(BIN)/python -c 'import cv2' || .ci/system
 	$(BIN)/python -c 'import cv2'
 	touch $@

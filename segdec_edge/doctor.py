@@ -188,10 +188,11 @@ def _extra(name: str, gpu: bool, jetson: bool) -> str:
     missing = [package for package, found in versions.items() if found is None]
     if not missing:
         return "there: " + ", ".join(f"{package} {found}" for package, found in versions.items())
-    if name.startswith("tensorrt") and not gpu:
+    if name == "tensorrt" and not gpu:
         return f"missing, of no use: {_NO_NVIDIA}"
     if name == "tensorrt" and jetson:
         return "missing: JetPack brings it, make the venv with python3 -m venv --system-site-packages"
     if name == "tensorrt-rtx" and platform.machine() != "x86_64":
         return "missing, of no use: for x86-64 only"
-    return f"missing {', '.join(missing)}. Add it: pip install 'segdec-edge[{name}]'"
+    use = " (builds engines for other machines' GPUs)" if name == "tensorrt-rtx" and not gpu else ""
+    return f"missing {', '.join(missing)}{use}. Add it: pip install 'segdec-edge[{name}]'"

@@ -13,6 +13,7 @@ SegdecError
 │   └── PeerStopped       another process of this training failed, and tells its reason itself
 ├── BundleError           a bundle that is missing, corrupt or not what its meta.json says
 ├── ExportError           a checkpoint that could not be turned into a faithful bundle
+├── EngineError           a TensorRT engine that could not be built
 ├── GateError             a step's result that lost more accuracy than was allowed; the old bundle stays
 ├── QuantizeError         a bundle that cannot be brought to the precision asked for
 │   └── CalibrationError  a manifest or cache that is missing, changed, too small or of another network
@@ -80,6 +81,10 @@ class BundleError(SegdecError):
 
 
 class ExportError(SegdecError):
+    pass
+
+
+class EngineError(SegdecError):
     pass
 
 

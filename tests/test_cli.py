@@ -55,6 +55,7 @@ def test_the_version_is_the_packages() -> None:
         (["data", "check", "nonsense"], "names no data set"),
         (["import-checkpoint", "none.pth", "-o", "x.pt"], "none.pth: no such checkpoint"),
         (["import-checkpoint", "none.pth", "-o", "x.pt", "--fold", "0"], "belong to --data"),
+        (["build", "none.bundle"], "none.bundle: does not exist"),
         (["export-checkpoint", "none.pt", "-o", "x.pth"], "none.pt: no such checkpoint"),
         (["train", "-o", "run"], "no data set given"),
         (["train", "-o", "run", "missing.toml"], "missing.toml: cannot be read"),
