@@ -24,7 +24,7 @@ from segdec_edge.training.setup import auto_precision
 from segdec_edge.types import Pixels
 
 StepProgress = Callable[[int, int, float], None]
-"""Called with (steps done, steps in all, loss of the last)."""
+"""Called with (steps done, steps in all, loss, smoothed over some 50 steps)."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ DEFAULT = Recipe()
 NONE = Recipe(steps=0)
 _DECISION, _SEGMENTATION = 0.3, 3.0
 _EVERY_THIRD = 3
+_SMOOTH = 50
 
 
 def targets_of(network: Network, pixels: Pixels, progress: Callable[[int, int], None] | None = None) -> Targets:
@@ -87,6 +88,7 @@ def distilled(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=recipe.steps)
     fast = auto_precision(torch.device("cpu")) == "bf16"
     spread = float(np.var(targets.segmentation)) + 1e-6
+    smooth = 0.0
     for step in range(recipe.steps):
         index = _draw(rng, defective, step)
         x = _lit(planes_of(pixels[index][None]), rng, recipe)
@@ -101,8 +103,9 @@ def distilled(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
+        smooth += (loss.item() - smooth) / min(step + 1, _SMOOTH)
         if progress is not None:
-            progress(step + 1, recipe.steps, loss.item())
+            progress(step + 1, recipe.steps, smooth)
     return student.network()
 
 

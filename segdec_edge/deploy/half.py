@@ -5,7 +5,7 @@ else, above all reductions and FeatureNorm's statistics, whose sums overflow 65 
 connected layer and both sigmoids cost nothing. An operator that is not known to be safe stays FP32. Pixels stay uint8,
 both outputs float32.
 
-onnxruntime's float16 converter (onnxruntime.transformers, formerly onnxconverter-common) was tried: where two FP32
+onnxruntime's float16 converter (onnxruntime.transformers, formerly onnxconverter-common) was read: where two FP32
 nodes read one FP16 tensor, as FeatureNorm's do, it writes the same Cast twice, and the graph is invalid.
 """
 
