@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segdec_edge.deploy.network import Conv, Layer, Network, Relu, float32, operations
+from segdec_edge.deploy.attention import at_size_of, attention_of
+from segdec_edge.deploy.network import Conv, Layer, Network, Norm, Relu, float32, operations
 from segdec_edge.deploy.torch_network import planes_of, run, standardised
 from segdec_edge.deploy.walk import Progress, States, rebuilt
 from segdec_edge.errors import BundleError
@@ -37,21 +38,29 @@ class Spectrum:
 
 
 def require_folded(network: Network) -> None:
-    """Raise BundleError where the network still has norms: between a factor and its norm nothing can be fitted."""
-    if network.norms:
-        raise BundleError("the bundle's norms are not folded, wanted a folded bundle. Make one: segdec fold BUNDLE")
+    """Raise BundleError where the trunk or the decision part still has norms: a factor's norm could not be fitted.
+
+    The norm of the segmentation may stay: it has one channel, and nothing there is factorised.
+    """
+    kept = [layer.name for layer in (*network.trunk, *network.decision) if isinstance(layer, Norm)]
+    if kept:
+        raise BundleError(f"{kept[0]} is not folded, wanted a folded bundle. Make one: segdec fold BUNDLE")
 
 
 def spectra(
     network: Network, pixels: Pixels, size_hw: tuple[int, int], progress: Progress | None = None
 ) -> dict[str, Spectrum]:
     """What each convolution's outputs can be reduced to, by name. pixels (N, H, W, C) uint8, training pictures."""
+    require_folded(network)
+    attention = attention_of(network, pixels)
     costs, weights, found = operations(network, size_hw), importances(network), dict[str, Spectrum]()
 
     def look(unit: tuple[Layer, ...], given: States, wanted: States) -> tuple[Layer, ...]:
-        conv = _only(unit)
+        conv = unit[0]
+        if len(unit) > 1 or not isinstance(conv, Conv):
+            return unit
         outputs, inputs = conv.weight.shape[0], conv.weight[0].size
-        moments = _Moments.of(wanted, wanted)
+        moments = _Moments.of(wanted, wanted, attention)
         scale = weights[conv.name]
         energies = np.linalg.eigvalsh(moments.covariance_xx() * np.outer(scale, scale))[::-1].clip(min=0)
         whole = costs[conv.name]
@@ -122,13 +131,13 @@ def factorised(network: Network, pixels: Pixels, ranks: Mapping[str, int], progr
 
     pixels (N, H, W, C) uint8, training pictures.
     """
-    weights = importances(network)
+    weights, attention = importances(network), attention_of(network, pixels)
 
     def fit(unit: tuple[Layer, ...], given: States, wanted: States) -> tuple[Layer, ...]:
-        conv = _only(unit)
-        if conv.name not in ranks:
+        conv = unit[0]
+        if not isinstance(conv, Conv) or conv.name not in ranks:
             return unit
-        moments = _Moments.of([run([conv], one) for one in given], wanted)
+        moments = _Moments.of([run([conv], one) for one in given], wanted, attention)
         return _factors(conv, moments, weights[conv.name], ranks[conv.name])
 
     return rebuilt(network, network, pixels, fit, progress)
@@ -168,13 +177,13 @@ def without_dead(network: Network, pixels: Pixels) -> Network:
     )
 
 
-def _outputs(layer: Layer, kept: NDArray[np.bool_]) -> Conv:
-    conv = _only((layer,))
+def _outputs(conv: Layer, kept: NDArray[np.bool_]) -> Conv:
+    assert isinstance(conv, Conv)
     return replace(conv, weight=conv.weight[kept], bias=None if conv.bias is None else conv.bias[kept])
 
 
-def _inputs(layer: Layer, kept: NDArray[np.bool_]) -> Conv:
-    conv = _only((layer,))
+def _inputs(conv: Layer, kept: NDArray[np.bool_]) -> Conv:
+    assert isinstance(conv, Conv)
     return replace(conv, weight=float32(conv.weight[:, kept]))
 
 
@@ -200,7 +209,7 @@ def _factors(conv: Conv, moments: _Moments, importance: NDArray[np.float64], ran
 
 @dataclass(frozen=True)
 class _Moments:
-    """Means and second moments of x and y over all pictures and pixels, in float64."""
+    """Weighted means and second moments of x and y over all pictures and pixels, in float64."""
 
     mean_x: NDArray[np.float64]
     mean_y: NDArray[np.float64]
@@ -208,27 +217,22 @@ class _Moments:
     xy: NDArray[np.float64]
 
     @staticmethod
-    def of(xs: States, ys: States) -> _Moments:
+    def of(xs: States, ys: States, attention: States) -> _Moments:
         outputs = xs[0].shape[1], ys[0].shape[1]
         shapes = ((outputs[0],), (outputs[1],), (outputs[0], outputs[0]), outputs)
-        count, sums = 0, [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
-        for x, y in zip(xs, ys, strict=True):
+        total, sums = 0.0, [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
+        for x, y, weights in zip(xs, ys, attention, strict=True):
+            each = at_size_of(weights, x).double()
             rows_x, rows_y = (one[0].flatten(1).double() for one in (x, y))
-            count += rows_x.shape[1]
-            new = rows_x.sum(1), rows_y.sum(1), rows_x @ rows_x.T, rows_x @ rows_y.T
-            for total, one in zip(sums, new, strict=True):
-                total += one
-        return _Moments(*(total.numpy() / count for total in sums))
+            weighted = rows_x * each
+            total += float(each.sum())
+            new = weighted.sum(1), rows_y @ each, weighted @ rows_x.T, weighted @ rows_y.T
+            for already, one in zip(sums, new, strict=True):
+                already += one
+        return _Moments(*(one.numpy() / total for one in sums))
 
     def covariance_xx(self) -> NDArray[np.float64]:
         return np.asarray(self.xx - np.outer(self.mean_x, self.mean_x))
 
     def covariance_xy(self) -> NDArray[np.float64]:
         return np.asarray(self.xy - np.outer(self.mean_x, self.mean_y))
-
-
-def _only(unit: tuple[Layer, ...]) -> Conv:
-    conv = unit[0]
-    if not isinstance(conv, Conv) or len(unit) != 1:
-        raise BundleError("the bundle's norms are not folded, wanted a folded bundle. Make one: segdec fold BUNDLE")
-    return conv

@@ -9,7 +9,7 @@ the picture as it is: what FeatureNorm did by itself, a folded network has to le
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from segdec_edge.deploy.network import Network
+from segdec_edge.deploy.network import Network, float32
 from segdec_edge.deploy.torch_network import TorchNetwork, planes_of
 from segdec_edge.errors import TrainingError
 from segdec_edge.training.setup import auto_precision
@@ -49,7 +49,8 @@ class Recipe:
 
 DEFAULT = Recipe()
 NONE = Recipe(steps=0)
-_DECISION, _SEGMENTATION = 0.3, 3.0
+_DECISION, _SEGMENTATION = 1.0, 0.3
+_DEFECTS = 20.0
 _EVERY_THIRD = 3
 _SMOOTH = 50
 
@@ -109,6 +110,19 @@ def distilled(
     return student.network()
 
 
+def aligned(network: Network, pixels: Pixels, defective: NDArray[np.bool_], targets: Targets) -> Network:
+    """The network with its score's logit on the line that comes nearest to the targets', defective pictures and good
+    ones weighing the same: no order of scores changes, but the shipped threshold means again what it meant.
+    """
+    found = targets_of(network, pixels).decision.astype(np.float64)
+    counts = np.where(defective, max(1, defective.sum()), max(1, (~defective).sum()))
+    slope, offset = np.polyfit(found, targets.decision, 1, w=np.sqrt(1 / counts))
+    if not (np.isfinite([slope, offset]).all() and slope > 0):
+        return network
+    bias = float32(slope * network.fc_bias + offset)
+    return replace(network, fc_weight=float32(slope * network.fc_weight), fc_bias=bias)
+
+
 def _draw(rng: np.random.Generator, defective: NDArray[np.bool_], step: int) -> int:
     kind = defective if step % _EVERY_THIRD == 0 else ~defective
     able = np.flatnonzero(kind)
@@ -122,7 +136,8 @@ def _lit(x: Tensor, rng: np.random.Generator, recipe: Recipe) -> Tensor:
 
 def _loss(decision: Tensor, segmentation: Tensor, targets: Targets, index: int, spread: float) -> Tensor:
     wanted = torch.from_numpy(targets.segmentation[index])
-    apart = functional.mse_loss(segmentation[0, 0].float(), wanted) / spread
+    weights = 1 + _DEFECTS * wanted.sigmoid()
+    apart = (weights * (segmentation[0, 0].float() - wanted).square()).mean() / spread
     wanted_decision = torch.tensor(targets.decision[index])
     return _DECISION * functional.smooth_l1_loss(decision[0, 0].float(), wanted_decision) + _SEGMENTATION * apart
 

@@ -1,4 +1,4 @@
-"""The gate for engines: a plan that can run here is scored on held-out pictures beside the model.onnx it was built from.
+"""The gate for engines: a plan that can run here is scored on held-out pictures beside its model.onnx.
 
 It runs on boards and imports no torch. A plan for another GPU cannot be judged here, and its sidecar says so.
 """

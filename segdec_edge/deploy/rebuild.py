@@ -16,7 +16,7 @@ from segdec_edge.bundle import Bundle, ModelFacts, model_facts, read_bundle
 from segdec_edge.data.samples import Sample
 from segdec_edge.data.splits import Split
 from segdec_edge.deploy.calibration import choose
-from segdec_edge.deploy.distil import Recipe, StepProgress, Targets, distilled, targets_of
+from segdec_edge.deploy.distil import Recipe, StepProgress, Targets, aligned, distilled, targets_of
 from segdec_edge.deploy.gate import dataset_of
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.graph_write import OPSET, to_onnx
@@ -121,8 +121,8 @@ def tuned(
     network: Network, teacher: Network, material: Material, recipe: Recipe, targets: Targets | None = None,
     progress: StepProgress | None = None,
 ) -> Network:  # fmt: skip
-    """The network after distillation from the teacher; as it is where the recipe has no step."""
-    if recipe.steps == 0:
-        return network
+    """The network after distillation from the teacher, if there are steps, and its scores aligned with the teacher's."""
     wanted = targets or targets_of(teacher, material.pixels)
-    return distilled(network, material.pixels, material.defective, wanted, recipe, progress)
+    if recipe.steps:
+        network = distilled(network, material.pixels, material.defective, wanted, recipe, progress)
+    return aligned(network, material.pixels, material.defective, wanted)
