@@ -23,6 +23,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt",),
     "tensorrt-rtx": ("tensorrt-rtx-cu13",),
+    "cuda": ("pycuda",),
+    "cuda-graphs": ("cuda-bindings",),
 }
 """What each extra of pyproject.toml adds (a test compares)."""
 FEATURES = {
@@ -188,7 +190,7 @@ def _extra(name: str, gpu: bool, jetson: bool) -> str:
     missing = [package for package, found in versions.items() if found is None]
     if not missing:
         return "there: " + ", ".join(f"{package} {found}" for package, found in versions.items())
-    if name == "tensorrt" and not gpu:
+    if name in ("tensorrt", "cuda", "cuda-graphs") and not gpu:
         return f"missing, of no use: {_NO_NVIDIA}"
     if name == "tensorrt" and jetson:
         return "missing: JetPack brings it, make the venv with python3 -m venv --system-site-packages"

@@ -31,6 +31,7 @@ OBJECTS = {
     "get_error": "ParserError",
     "deserialize_cuda_engine": "ICudaEngine",
     "create_execution_context": "IExecutionContext",
+    "create_execution_context_without_device_memory": "IExecutionContext",
 }
 """Methods that give an object of a recorded class."""
 ANSWERS: Mapping[str, Any] = {
@@ -48,6 +49,7 @@ VALUES: Mapping[str, Any] = {
     "num_layers": 1,
     "num_errors": 1,
     "num_DLA_cores": 2,
+    "num_io_tensors": 3,
     "name": "pixels",
     "shape": (-1, 32, 32, 1),
     "device_memory_size": 100,

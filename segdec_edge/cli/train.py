@@ -79,7 +79,7 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Data set; by default the one it was trained on.")] = None,
     subset: Annotated[str, typer.Option(help="test, validation, train or all.")] = "test",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the report.")] = None,
-    backend: Annotated[str, typer.Option(help="auto, torch, onnxruntime or openvino.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, torch, tensorrt, onnxruntime or openvino.")] = "auto",
     size: Annotated[str | None, typer.Option(help="Input size, where a checkpoint does not say.")] = None,
 ) -> None:
     """Score held-out pictures and write one self-contained report page."""

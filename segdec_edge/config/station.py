@@ -23,7 +23,7 @@ class InspectionConfig(Settings):
 
     bundle: Path
     name: str = Field(default="station", min_length=1)
-    backend: Literal["auto", "onnxruntime", "openvino"] = "auto"
+    backend: Literal["auto", "tensorrt", "onnxruntime", "openvino"] = "auto"
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
     timeout_s: float = Field(default=5.0, gt=0.0, le=86400.0)
     any_size: bool = False

@@ -126,6 +126,8 @@ def _configure(
         set_flags(tensorrt, config, ["VERSION_COMPATIBLE"])  # 8.6 on
     if wish.strip:
         set_flags(tensorrt, config, ["STRIP_PLAN", "REFIT_IDENTICAL"])  # 10.0 on
+    if tensorrt.has_user_allocation:
+        set_flags(tensorrt, config, ["REQUIRE_USER_ALLOCATION"])
     set_target(tensorrt, config, wish.target)
     if wish.dla is not None:
         _use_dla(tensorrt, builder, config, wish.dla)

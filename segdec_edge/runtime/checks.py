@@ -26,14 +26,14 @@ def check_pixels(pixels: Pixels, spec: ModelSpec) -> None:
         raise BackendError(f"a batch of {len(pixels)} pictures, wanted at most {spec.max_batch}. Send fewer at a time.")
 
 
-def check_signature(spec: ModelSpec, inputs: Signature, outputs: Signature) -> None:
-    """Raise BackendError where a model's own inputs or outputs are not what its bundle says."""
+def check_signature(spec: ModelSpec, inputs: Signature, outputs: Signature, model: str = "model.onnx") -> None:
+    """Raise BackendError where a model's own inputs or outputs are not what its bundle says. model: its file."""
     height, width = spec.size_hw
     wanted_inputs = [(INPUT, (None, height, width, spec.channels))]
     wanted_outputs = [(SCORE, (None,)), (HEATMAP, (None, *spec.heatmap_hw))]
     if not (_fits(inputs, wanted_inputs) and _fits(outputs, wanted_outputs)):
         raise BackendError(
-            f"model.onnx takes {_in_words(inputs)} and gives {_in_words(outputs)}, meta.json says"
+            f"{model} takes {_in_words(inputs)} and gives {_in_words(outputs)}, meta.json says"
             f" {_in_words(wanted_inputs)} and {_in_words(wanted_outputs)}. Export the checkpoint again."
         )
 

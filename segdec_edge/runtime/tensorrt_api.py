@@ -89,6 +89,11 @@ class TensorRt:
         return self.name == "tensorrt"
 
     @property
+    def has_user_allocation(self) -> bool:
+        """tensorrt_rtx 1.2 on: only an engine that leaves all memory to the caller can become a CUDA graph."""
+        return hasattr(self.module.BuilderFlag, "REQUIRE_USER_ALLOCATION")
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """GPUs that plans can be built for where none is at hand, as sm86; none but in tensorrt_rtx."""
         members = getattr(getattr(self.module, "ComputeCapability", None), "__members__", {})
@@ -228,6 +233,34 @@ def device_memory_bytes(engine: Any) -> int:
         if hasattr(engine, name):
             return int(getattr(engine, name))
     return 0
+
+
+def create_context(tensorrt: TensorRt, engine: Any) -> Any:
+    """An execution context without memory of its own (see give_memory), None where TensorRT refuses."""
+    strategies = getattr(tensorrt.module, "ExecutionContextAllocationStrategy", None)  # 10.0 on
+    if strategies is None:
+        return engine.create_execution_context_without_device_memory()  # to 10.x
+    kernels = getattr(tensorrt.module, "DynamicShapesKernelSpecializationStrategy", None)  # tensorrt_rtx 1.x alone
+    if kernels is None:
+        return engine.create_execution_context(strategies.USER_MANAGED)
+    config = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
+    # Else it compiles kernels beside the first pictures, which cannot be captured, and changes them under way.
+    config.dynamic_shapes_kernel_specialization_strategy = kernels.EAGER
+    return engine.create_execution_context(config)
+
+
+def give_memory(context: Any, address: int, nbytes: int) -> None:
+    """Let a context compute in this memory of the GPU; contexts may share it that never run at the same time."""
+    if hasattr(context, "set_device_memory"):  # 10.1 on
+        context.set_device_memory(address, nbytes)
+    else:
+        context.device_memory = address
+
+
+def is_capturable(context: Any, stream: int) -> bool:
+    """Whether a stream with this context's work can become a CUDA graph; only tensorrt_rtx tells beforehand."""
+    return not hasattr(context, "is_stream_capturable") or bool(context.is_stream_capturable(stream))
 
 
 @cache

@@ -12,17 +12,33 @@ from segdec_edge.bundle import Bundle
 from segdec_edge.errors import BackendError
 from segdec_edge.model.backend import open_checkpoint
 from segdec_edge.runtime import FASTEST_FIRST, open_backend
+from segdec_edge.runtime.tensorrt import TensorRtBackend
 from segdec_edge.types import Backend, Pixels
+from tests.host_cuda import HostCuda
 from tests.nets import SIZE_HW, textures
+from tests.standin_tensorrt import StandIn, network, standin_plan
 
 Opener = Callable[[], Backend]
-NAMES = ("torch", *FASTEST_FIRST)
+NAMES = ("torch", "tensorrt", *FASTEST_FIRST)
 
 
-@pytest.fixture(params=NAMES)
-def opener(request: pytest.FixtureRequest, checkpoint: Path, bundle: Bundle) -> Opener:
+def _tensorrt(folder: Path, bundle: Bundle, integrated: bool) -> Opener:
+    """The real backend on CUDA in the host's memory, its engine computed by onnxruntime."""
+    plan, compute = standin_plan(folder, bundle), network(bundle.model_path)
+
+    def opener() -> Backend:
+        cuda = HostCuda(integrated=integrated)
+        return TensorRtBackend(plan, bundle, StandIn(cuda, compute).found(), cuda)
+
+    return opener
+
+
+@pytest.fixture(params=[*NAMES, "tensorrt, shared memory"])
+def opener(request: pytest.FixtureRequest, checkpoint: Path, bundle: Bundle, tmp_path: Path) -> Opener:
     if request.param == "torch":
         return lambda: open_checkpoint(checkpoint)
+    if request.param.startswith("tensorrt"):
+        return _tensorrt(tmp_path, bundle, "shared" in request.param)
     pytest.importorskip(request.param)
     return lambda: open_backend(bundle, request.param, threads=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import subprocess
 import sys
 from importlib.metadata import version
@@ -12,11 +13,13 @@ import numpy as np
 import onnx
 import pytest
 
-from segdec_edge.bundle import Bundle, model_facts, write_bundle
+from segdec_edge.bundle import ENGINES, Bundle, model_facts, write_bundle
 from segdec_edge.errors import BackendError, BundleError
-from segdec_edge.runtime import FASTEST_FIRST, available_backends, open_backend
+from segdec_edge.runtime import BACKENDS, FASTEST_FIRST, available_backends, backend_classes, open_backend
 from segdec_edge.runtime.checks import check_pixels
+from segdec_edge.runtime.gpu import current_gpu
 from tests.nets import textures
+from tests.standin_tensorrt import standin_plan
 
 
 def _without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
@@ -61,7 +64,7 @@ def test_a_path_may_be_text(bundle: Bundle) -> None:
 
 
 def test_an_unknown_name_lists_the_known(bundle: Bundle) -> None:
-    with pytest.raises(BackendError, match="'tensorflow' is unknown, wanted auto, openvino, onnxruntime"):
+    with pytest.raises(BackendError, match="'tensorflow' is unknown, wanted auto, tensorrt, openvino, onnxruntime"):
         open_backend(bundle, "tensorflow")
 
 
@@ -126,12 +129,48 @@ def test_available_backends_gives_versions_or_reasons(monkeypatch: pytest.Monkey
     assert available_backends()["onnxruntime"] == version("onnxruntime")
     _without(monkeypatch, "openvino")
     found = available_backends()
-    assert list(found) == list(FASTEST_FIRST)
+    assert list(found) == list(BACKENDS)
     assert "pip install 'segdec-edge[openvino]'" in found["openvino"]
+
+
+@pytest.fixture
+def with_engine(bundle: Bundle, tmp_path: Path) -> Bundle:
+    """A bundle with an engine of a GPU that is not here."""
+    own = write_bundle(tmp_path / "own.bundle", onnx_bytes=bundle.model_path.read_bytes(), meta=bundle.meta)
+    standin_plan(own.path / ENGINES, own)
+    return own
+
+
+def test_auto_passes_over_an_engine_without_a_gpu(with_engine: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    if current_gpu() is not None:
+        pytest.skip("there is a GPU here")
+    with caplog.at_level(logging.INFO, "segdec_edge.runtime"):
+        assert open_backend(with_engine).name in FASTEST_FIRST
+    assert [(one.levelname, "no NVIDIA driver or GPU here" in one.message) for one in caplog.records] == [
+        ("INFO", True)
+    ]
+
+
+def test_auto_does_not_speak_of_engines_where_there_is_none(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "segdec_edge.runtime"):
+        open_backend(bundle)
+    assert "tensorrt" not in caplog.text
+
+
+def test_tensorrt_asked_for_says_what_is_missing(with_engine: Bundle) -> None:
+    if current_gpu() is not None:
+        pytest.skip("there is a GPU here")
+    with pytest.raises(BackendError, match=r"no NVIDIA driver or GPU here.*segdec doctor"):
+        open_backend(with_engine, "tensorrt")
+    assert available_backends()["tensorrt"].startswith("no NVIDIA driver or GPU here")
+
+
+def test_an_export_is_compared_through_what_runs_a_model_file() -> None:
+    assert "tensorrt" not in backend_classes()
 
 
 def test_the_package_alone_loads_no_runtime() -> None:
     code = "import sys, segdec_edge.runtime; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for module in ("torch", "onnxruntime", "openvino"):
+    for module in ("torch", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "pycuda"):
         assert f"'{module}'" not in done.stdout
