@@ -1,14 +1,15 @@
 """The gate that every step from bundle to bundle ends in: accuracy is measured on held-out pictures, not hoped for.
 
-The candidate is written beside, opened by a real backend and scored like the bundle that it was made from, on the same
-pictures and the same backend. Past the limit it is refused and nothing is left of it. It needs no torch: it also runs
-on the board. It does not choose anything: ranks, layers and constants come from training or validation pictures.
+The candidate is written to a temporary folder, opened by a real backend and scored like the bundle that it was made
+from, on the same pictures and the same backend. Past the limit it is refused and nothing is left of it. It needs no
+torch: it also runs on the board. It does not choose anything: ranks, layers and constants come from training or
+validation pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +20,7 @@ from segdec_edge.bundle import Accuracy, Bundle, Meta, ModelFacts, Step, require
 from segdec_edge.data.samples import Dataset, Sample
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.decision import Rule, is_defect
-from segdec_edge.errors import BundleError, GateError
+from segdec_edge.errors import BundleError, DataError, GateError, StorageError
 from segdec_edge.evaluation.evaluate import Evaluation, evaluate_scored
 from segdec_edge.evaluation.run import choose_samples
 from segdec_edge.evaluation.scoring import Progress, ScoredSample, score_samples
@@ -29,6 +30,11 @@ from segdec_edge.types import Backend
 
 MAX_AP_DROP = 0.1
 """In points of 100."""
+MAX_MORE_REJECTED = 5.0
+"""Good parts that may be rejected at the shipped threshold beyond those rejected before, in points of 100; more where
+more may be lost. Scores that all shift keep their AP and their recall, and would reject every part."""
+ANY_LOSS = 100.0
+"""A limit that nothing can go past: AP may then also be unknown."""
 _ROUNDING = 1e-9
 
 
@@ -56,13 +62,15 @@ class Comparison:
     """A candidate beside the bundle that it was made from.
 
     ap_drop, recall_drop: points of 100, negative where the candidate is better; ap_drop None where one kind of part is
-    missing. flips: names with another verdict. score_rms: root mean square of the logit differences.
+    missing. more_rejected: of 100 good parts, how many more the candidate rejects. flips: names with another verdict.
+    score_rms: root mean square of the logit differences.
     """
 
     before: Marks
     after: Marks
     ap_drop: float | None
     recall_drop: float
+    more_rejected: float
     newly_unscored: int
     flips: tuple[str, ...]
     score_rms: float
@@ -79,19 +87,33 @@ class Comparison:
 def exam_for(bundle: Bundle, data: str | None = None, subset: str = "test", backend: str = "auto") -> Exam:
     """The held-out pictures of the split that a bundle was trained with. data: None for the data set trained on.
 
-    Raises BundleError where neither says which, DataError.
+    Raises BundleError where neither says which, DataError, also on pictures that were trained on.
     """
     dataset = dataset_of(bundle, data)
+    _require_held_out(bundle, dataset, subset)
     return Exam(dataset.spec, subset, tuple(choose_samples(dataset, facts_of(bundle), subset)), backend)
 
 
 def dataset_of(bundle: Bundle, data: str | None) -> Dataset:
     """The data set named, or the one that the bundle was trained on. Raises BundleError, DataError."""
-    settings = bundle.meta.training.get("settings")
-    spec = data or (settings.get("data") if isinstance(settings, dict) else None)
-    if not isinstance(spec, str):
+    spec = data or _trained_on(bundle)
+    if spec is None:
         raise BundleError(f"{bundle.path}: does not say what it was trained on. Give it: --data folder:PATH")
     return open_dataset(spec)
+
+
+def _require_held_out(bundle: Bundle, dataset: Dataset, subset: str) -> None:
+    everything = subset == "all" and bundle.split() is not None and dataset.spec == _trained_on(bundle)
+    if subset == "train" or everything:
+        raise DataError(
+            f"{subset!r} pictures were trained on: a gate on them says nothing. Choose --subset test or validation."
+        )
+
+
+def _trained_on(bundle: Bundle) -> str | None:
+    settings = bundle.meta.training.get("settings")
+    spec = settings.get("data") if isinstance(settings, dict) else None
+    return spec if isinstance(spec, str) else None
 
 
 def facts_of(bundle: Bundle) -> Mapping[str, Any]:
@@ -129,7 +151,9 @@ def marks_of(bundle: Bundle, exam: Exam, progress: Progress | None = None) -> Ma
 
 
 def compare(before: Marks, after: Marks) -> Comparison:
-    """Two artefacts that sat the same exam."""
+    """Two artefacts that sat the same exam. Raises ValueError where they did not."""
+    if [one.name for one in before.scored] != [one.name for one in after.scored]:
+        raise ValueError("marks of different pictures cannot be compared")
     old_ap, new_ap = before.accuracy.ap, after.accuracy.ap
     pairs = list(zip(before.scored, after.scored, strict=True))
     both = [(old.score, new.score) for old, new in pairs if old.score is not None and new.score is not None]
@@ -140,6 +164,7 @@ def compare(before: Marks, after: Marks) -> Comparison:
         after=after,
         ap_drop=None if old_ap is None or new_ap is None else 100 * (old_ap - new_ap),
         recall_drop=100 * (_recall(before) - _recall(after)),
+        more_rejected=100 * (_rejected(after) - _rejected(before)),
         newly_unscored=sum(old.score is not None and new.score is None for old, new in pairs),
         flips=flips,
         score_rms=float(np.sqrt(np.mean(apart**2))) if len(apart) else 0.0,
@@ -149,17 +174,28 @@ def compare(before: Marks, after: Marks) -> Comparison:
 def shortfall(found: Comparison, max_ap_drop: float = MAX_AP_DROP) -> str:
     """What a candidate lost beyond max_ap_drop points of AP or of recall, in words; empty where it passes.
 
-    A picture that had a score and has none any more is always too much.
+    A picture that had a score and has none any more is always too much; so are many more good parts rejected, and an AP
+    that cannot be measured.
     """
     less = []
     before, after = found.before.accuracy, found.after.accuracy
     if found.newly_unscored:
         less.append(f"no score for {found.newly_unscored} pictures that had one")
-    if found.ap_drop is not None and found.ap_drop > max_ap_drop + _ROUNDING:
+    if found.ap_drop is None:
+        if not max_ap_drop >= ANY_LOSS:
+            less.append("average precision unknown, as one kind of part has no score")
+    elif _beyond(found.ap_drop, max_ap_drop):
         less.append(f"average precision {_ap(found.after)} after {_ap(found.before)}")
-    if found.recall_drop > max_ap_drop + _ROUNDING:
+    if _beyond(found.recall_drop, max_ap_drop):
         less.append(f"{after.fn} defects missed at the shipped threshold after {before.fn}")
+    if _beyond(found.more_rejected, max(max_ap_drop, MAX_MORE_REJECTED)):
+        less.append(f"{after.fp} good parts rejected at the shipped threshold after {before.fp}")
     return ", ".join(less)
+
+
+def _beyond(drop: float, limit: float) -> bool:
+    """A limit that is no number is never kept."""
+    return not drop <= limit + _ROUNDING
 
 
 def require_passed(found: Comparison, name: str, max_ap_drop: float = MAX_AP_DROP) -> None:
@@ -190,37 +226,75 @@ def pass_gate(
     """Write what a step made of `bundle` to `destination`, if it passes; else write nothing.
 
     content: the new model.onnx, facts: what it is; step, note and extra (plain values): for its lineage. before: the
-    bundle's own marks in this very exam where they are known.
-    Raises GateError, BackendError, BundleError, StorageError.
+    bundle's own marks in this very exam where they are known; they are taken anew where another backend gave them.
+    Raises GateError, DataError (an exam without good or without defective parts), BackendError, BundleError,
+    StorageError.
     """
-    require_replaceable(destination)
-    if destination.resolve() == bundle.path.resolve():
-        raise BundleError(f"{destination}: is the bundle that was given; it is never changed. Choose another --out.")
+    _require_elsewhere(destination, bundle)
+    _require_both_kinds(exam, max_ap_drop)
     tell = say or _silent
-    if before is None:
-        tell(f"scoring {len(exam.samples)} {exam.subset} pictures with the bundle as it is")
-        before = marks_of(bundle, exam)
     candidate = _meta(
         bundle.meta, facts, Step(step=step, sha256=facts.sha256, when=utc_now(), note=note, **(extra or {}))
     )
-    tell(f"scoring {len(exam.samples)} {exam.subset} pictures with the new one")
+    tell(f"scoring {len(exam.samples)} {exam.subset} pictures with the result")
     with TemporaryDirectory(prefix="segdec_gate_") as folder:
         written = write_bundle(Path(folder) / "candidate.bundle", onnx_bytes=content, meta=candidate)
-        found = compare(before, marks_of(written, exam))
+        after = marks_of(written, exam)
+    found = compare(_before(bundle, exam, after, before, tell), after)
     require_passed(found, destination.name, max_ap_drop)
     meta = _with_marks(candidate, found)
     return write_bundle(destination, onnx_bytes=content, meta=meta, split=bundle.split()), found
 
 
+def _require_elsewhere(destination: Path, bundle: Bundle) -> None:
+    require_replaceable(destination)
+    given, wanted = bundle.path.resolve(), destination.resolve()
+    if given == wanted or given in wanted.parents:
+        raise BundleError(f"{destination}: is the bundle that was given; it is never changed. Choose another --out.")
+    if not destination.parent.is_dir():
+        raise StorageError(f"{destination.parent}: no such folder. Create it, or choose another --out.")
+
+
+def _require_both_kinds(exam: Exam, max_ap_drop: float) -> None:
+    defective = sum(sample.positive for sample in exam.samples)
+    if not 0 < defective < len(exam.samples) and not max_ap_drop >= ANY_LOSS:
+        raise DataError(
+            f"{len(exam.samples)} {exam.subset} pictures, {defective} of them defective: average precision needs both"
+            " kinds. Choose another --subset or --data."
+        )
+
+
+def _before(bundle: Bundle, exam: Exam, after: Marks, known: Marks | None, tell: Callable[[str], None]) -> Marks:
+    """The bundle's own marks, by the backend that judged the candidate: `auto` may take another one for each.
+
+    An engine beside the old model.onnx is one reason, a precision that a runtime cannot load another.
+    """
+    spec = bundle.spec
+    if known is not None and known.accuracy.backend == after.accuracy.backend:
+        if known.accuracy.threshold != spec.threshold:
+            raise ValueError("marks at another threshold than the bundle's")
+        return known
+    tell(f"scoring {len(exam.samples)} {exam.subset} pictures with the bundle as it is")
+    return marks_of(bundle, replace(exam, backend=after.accuracy.backend))
+
+
 def _meta(old: Meta, facts: ModelFacts, step: Step) -> Meta:
-    update = {"created": step.when, "model": facts, "parity": None, "accuracy": (), "lineage": (*old.lineage, step)}
+    lineage = (*_lineage(old), step)
+    update = {"created": step.when, "model": facts, "parity": None, "accuracy": (), "lineage": lineage}
     return old.model_copy(update=update)
+
+
+def _lineage(old: Meta) -> tuple[Step, ...]:
+    """Up to the old model, also where its bundle does not say how it came to be."""
+    if old.lineage and old.lineage[-1].sha256 == old.model.sha256:
+        return old.lineage
+    return (*old.lineage, Step(step="unknown", sha256=old.model.sha256, when=old.created, note="not recorded"))
 
 
 def _with_marks(meta: Meta, found: Comparison) -> Meta:
     """Each of the last two steps with its own accuracy: the old one had perhaps never been measured."""
     *earlier, last = meta.lineage
-    if earlier and earlier[-1].accuracy is None:
+    if earlier[-1].accuracy is None:
         earlier[-1] = earlier[-1].model_copy(update={"accuracy": found.before.accuracy})
     last = last.model_copy(update={"accuracy": found.after.accuracy})
     return meta.model_copy(update={"accuracy": (found.after.accuracy,), "lineage": (*earlier, last)})
@@ -229,6 +303,11 @@ def _with_marks(meta: Meta, found: Comparison) -> Meta:
 def _recall(marks: Marks) -> float:
     counts = marks.evaluation.given.confusion
     return counts.tp / (counts.tp + counts.fn) if counts.tp + counts.fn else 1.0
+
+
+def _rejected(marks: Marks) -> float:
+    counts = marks.evaluation.given.confusion
+    return counts.fp / (counts.fp + counts.tn) if counts.fp + counts.tn else 0.0
 
 
 def _flagged(one: ScoredSample, marks: Marks) -> bool:

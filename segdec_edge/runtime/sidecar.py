@@ -73,7 +73,7 @@ def read_plan(path: Path, bundle: Bundle) -> Plan:
     """A plan with its facts. Raises BundleError where these are missing or not readable."""
     sidecar = sidecar_of(path)
     try:
-        return Plan(path, PlanFacts.model_validate_json(sidecar.read_text(encoding="utf-8")))
+        return Plan(path, PlanFacts.model_validate_json(sidecar.read_bytes()))
     except OSError as error:
         state = "has no" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror}):"
         raise BundleError(f"{path}: {state} {sidecar.name}. Rebuild it: segdec build {bundle.path}") from None
@@ -128,9 +128,14 @@ def check_plan(plan: Plan, bundle: Bundle, here: Here) -> None:
     Raises BackendError where this machine has no driver, else BundleError with the command that rebuilds.
     """
     _require_gpu(here)
-    reason = _damage(plan) or _other_model(plan.facts, bundle) or _other_machine(plan.facts, here)
+    reason = plan_fault(plan, bundle) or _other_machine(plan.facts, here)
     if reason:
         raise BundleError(f"{plan.path}: {reason}. Rebuild it: {rebuild_command(plan.facts, bundle, here)}")
+
+
+def plan_fault(plan: Plan, bundle: Bundle) -> str:
+    """Why the plan runs nowhere: it is damaged, or of another model than the bundle's; empty where it is sound."""
+    return _damage(plan) or _other_model(plan.facts, bundle)
 
 
 def rebuild_command(facts: PlanFacts, bundle: Bundle, here: Here) -> str:
