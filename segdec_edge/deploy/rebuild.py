@@ -121,7 +121,7 @@ def tuned(
     network: Network, teacher: Network, material: Material, recipe: Recipe, targets: Targets | None = None,
     progress: StepProgress | None = None,
 ) -> Network:  # fmt: skip
-    """The network after distillation from the teacher, if there are steps, and its scores aligned with the teacher's."""
+    """The network after distillation from the teacher, if there are steps; its scores aligned with the teacher's."""
     wanted = targets or targets_of(teacher, material.pixels)
     if recipe.steps:
         network = distilled(network, material.pixels, material.defective, wanted, recipe, progress)
