@@ -39,6 +39,10 @@ def build(
         bool, typer.Option("--version-compatible", help="Also for later TensorRT of the same major version.")
     ] = False,
     strip: Annotated[bool, typer.Option("--strip", help="Without weights; filled in from model.onnx.")] = False,
+    data: Annotated[
+        str | None, typer.Option(help="Data set: score the engine on its held-out pictures, if it runs here.")
+    ] = None,
+    max_ap_drop: Annotated[float, typer.Option(min=0.0, help="Points of AP and of recall that it may lose.")] = 0.1,
 ) -> None:
     """Build a TensorRT engine, with a file beside it that says where it runs."""
     from segdec_edge.bundle import read_bundle
@@ -46,6 +50,19 @@ def build(
     from segdec_edge.deploy.engine import build_engine
 
     opened = read_bundle(bundle)
+    check = None
+    if data is not None:
+        if target != "current":
+            raise ConfigError(f"--data judges an engine on the GPU that is here, got --target {target}. Leave one out.")
+        from segdec_edge.deploy.gate import exam_for
+        from segdec_edge.deploy.plan_check import plan_check
+
+        check = plan_check(
+            opened,
+            exam_for(opened, data),
+            max_ap_drop=max_ap_drop,
+            say=lambda line: console.print(line, markup=False),
+        )
     with ExitStack() as stack:
         pictures = None
         if calibration is not None:
@@ -67,6 +84,7 @@ def build(
             strip=strip,
             calibration=pictures,
             monitor=stack.enter_context(TerminalMonitor(console)),
+            check=check,
         )
     facts = plan.facts
     console.print(

@@ -97,7 +97,7 @@ def fold_bundle(
 
 
 def _require_foldable(normed: Collection[str], job: FoldJob) -> None:
-    if not normed:
+    if not set(normed) - set(job.keep):
         raise BundleError(
             f"{job.bundle}: has no norm to fold, wanted one with FeatureNorm. It is ready for segdec compress."
         )

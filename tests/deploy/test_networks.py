@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from segdec_edge.bundle import Bundle
+from segdec_edge.deploy.attention import at_size_of, attention_of
 from segdec_edge.deploy.compress import (
     Spectrum,
     choose_ranks,
@@ -20,7 +21,7 @@ from segdec_edge.deploy.compress import (
     spectra,
     without_dead,
 )
-from segdec_edge.deploy.distil import Recipe, distilled, targets_of
+from segdec_edge.deploy.distil import Recipe, aligned, distilled, targets_of
 from segdec_edge.deploy.export import export_checkpoint
 from segdec_edge.deploy.fold import folded, standardisation_of
 from segdec_edge.deploy.graph_read import read_network
@@ -273,6 +274,36 @@ def test_compressing_wants_a_folded_network(network: Network, plain: Network) ->
         require_folded(network)
     with pytest.raises(BundleError, match="segdec fold"):
         spectra(network, PIXELS, SIZE_HW)
+
+
+def test_a_kept_norm_of_the_segmentation_is_left_alone(network: Network) -> None:
+    kept = folded(network, PIXELS, keep=("seg_mask",))
+    cut = factorised(kept, PIXELS, choose_ranks(spectra(kept, PIXELS, SIZE_HW), 0.3))
+    assert cut.segmentation == kept.segmentation
+    assert any(conv.name == "volume.11.b" for conv in cut.convs)
+
+
+def test_defects_weigh_as_much_as_all_the_rest(network: Network) -> None:
+    weights = attention_of(network, PIXELS)
+    with torch.inference_mode():
+        heats = [TorchNetwork(network)(planes_of(one[None]))[1].sigmoid() for one in PIXELS]
+    assert sum(float((one - 1).sum()) for one in weights) == pytest.approx(sum(one.numel() for one in weights))
+    for weight, heat in zip(weights, heats, strict=True):
+        peak = divmod(int(heat.argmax()), heat.shape[3])
+        assert weight[0, 0, peak[0], peak[1]] == weight.max()
+        assert weight.min() >= 1
+    values = torch.zeros(1, 3, 32, 16)
+    assert at_size_of(weights[0], values).shape == (512,)
+    torch.testing.assert_close(at_size_of(weights[0], values).reshape(32, 16)[::2, ::2], weights[0][0, 0])
+
+
+def test_aligning_moves_scores_and_never_their_order(network: Network) -> None:
+    wanted, defective = targets_of(network, PIXELS), np.array([True, False, True, False])
+    moved = replace(network, fc_weight=0.5 * network.fc_weight, fc_bias=network.fc_bias + 2)
+    back = aligned(moved, PIXELS, defective, wanted)
+    torch.testing.assert_close(logits(back), logits(network), atol=1e-3, rtol=1e-3)
+    upside_down = replace(network, fc_weight=-network.fc_weight)
+    assert aligned(upside_down, PIXELS, defective, wanted) == upside_down
 
 
 def test_distillation_brings_the_logits_nearer(network: Network) -> None:

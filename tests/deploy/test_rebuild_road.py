@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from segdec_edge.deploy.compress_run import CompressJob, compress_bundle
 from segdec_edge.deploy.distil import NONE, Recipe
 from segdec_edge.deploy.export import export_checkpoint
 from segdec_edge.deploy.fold_run import FoldJob, fold_bundle
+from segdec_edge.deploy.gate import exam_for
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.latency import latencies
 from segdec_edge.deploy.lighting import CHANGES, table_of
@@ -25,10 +27,13 @@ from segdec_edge.deploy.material import parity_pictures
 from segdec_edge.deploy.network import operations
 from segdec_edge.deploy.optimize import Candidate, OptimizeJob, optimize_bundle
 from segdec_edge.deploy.optimize_page import optimize_page
+from segdec_edge.deploy.plan_check import plan_check
 from segdec_edge.deploy.rebuild import material_of, open_for_rebuilding
 from segdec_edge.errors import CalibrationError, GateError
+from segdec_edge.runtime import open_backend
 from segdec_edge.training.run import train
 from tests.fakes import FakeBackend
+from tests.standin_tensorrt import standin_plan
 from tests.training.made_parts import Quiet
 
 SPEC = "synthetic:seed=3,n=64,size=128x128"
@@ -69,7 +74,7 @@ def test_fold_reports_and_says_where_it_comes_from(bundle: Path, tmp_path: Path)
     folded = read_bundle(tmp_path / "f.bundle")
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
     network = read_network(folded.model_path.read_bytes())
-    assert not network.norms
+    assert [norm.name for norm in network.norms] == ["seg_mask.norm"]
     assert network.standardise is not None
     old, new = folded.meta.lineage
     assert (old.step, new.step, new.sha256) == ("export", "fold", folded.meta.model.sha256)
@@ -127,6 +132,12 @@ def test_a_folded_bundle_cannot_be_folded_again(plain: Path, tmp_path: Path) -> 
         fold_bundle(FoldJob(plain, tmp_path / "f.bundle"), quiet)
 
 
+def test_for_dla_no_norm_stays(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "f.bundle"
+    fold_bundle(FoldJob(bundle, out, pictures=16, keep=(), max_ap_drop=100), quiet, other_light=False)
+    assert not read_network(read_bundle(out).model_path.read_bytes()).norms
+
+
 def test_an_unknown_layer_to_keep_is_named(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"no norm at 'volume\.1' to keep, wanted some of volume\.0"):
         fold_bundle(FoldJob(bundle, tmp_path / "f.bundle", keep=("volume.1",)), quiet)
@@ -149,6 +160,22 @@ def test_material_is_training_pictures_alone(bundle: Path) -> None:
     everything, few = material_of(opened), material_of(opened, 16)
     assert len(everything.pixels) == len(split["train"]) and len(few.pixels) == 16
     assert few.defective.sum() == min(8, everything.defective.sum())
+
+
+def test_an_engine_is_judged_beside_its_model(bundle: Path, plain: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.bundle"
+    shutil.copytree(bundle, own)
+    opened = read_bundle(own)
+    plan, exam = standin_plan(tmp_path / "engines", opened), exam_for(opened)
+    said = plan_check(opened, exam, open_engine=lambda plan, of: open_backend(of, "openvino"))(plan)
+    assert "average precision" in said and "0 other verdicts" in said
+    assert {one.backend for one in read_bundle(own).meta.accuracy} >= {"openvino"}
+    before = (own / "meta.json").read_bytes()
+    inverted = FakeBackend(lambda pixels: 0.0, spec=opened.spec)
+    with pytest.raises(GateError, match=rf"{plan.path.name}: .*defects missed at the shipped threshold"):
+        plan_check(opened, exam, open_engine=lambda plan, of: inverted)(plan)
+    assert (own / "meta.json").read_bytes() == before
+    assert inverted.closed == 1
 
 
 def test_latencies_are_taken_in_turns() -> None:
