@@ -20,7 +20,7 @@ from segdec_edge.bundle import Accuracy, Bundle, Meta, ModelFacts, Step, require
 from segdec_edge.data.samples import Dataset, Sample
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.decision import Rule, is_defect
-from segdec_edge.errors import BundleError, DataError, GateError, StorageError
+from segdec_edge.errors import BundleError, DataError, GateError
 from segdec_edge.evaluation.evaluate import Evaluation, evaluate_scored
 from segdec_edge.evaluation.run import choose_samples
 from segdec_edge.evaluation.scoring import Progress, ScoredSample, score_samples
@@ -251,8 +251,6 @@ def _require_elsewhere(destination: Path, bundle: Bundle) -> None:
     given, wanted = bundle.path.resolve(), destination.resolve()
     if given == wanted or given in wanted.parents:
         raise BundleError(f"{destination}: is the bundle that was given; it is never changed. Choose another --out.")
-    if not destination.parent.is_dir():
-        raise StorageError(f"{destination.parent}: no such folder. Create it, or choose another --out.")
 
 
 def _require_both_kinds(exam: Exam, max_ap_drop: float) -> None:

@@ -155,7 +155,7 @@ def test_the_bundle_itself_and_what_lies_in_it_are_no_destination(bundle: Bundle
 
 def test_a_folder_that_is_not_there_is_told_before_anything_is_scored(bundle: Bundle, tmp_path: Path) -> None:
     exam = replace(exam_for(bundle), backend="none")  # scoring would fail
-    with pytest.raises(StorageError, match="no such folder"):
+    with pytest.raises(StorageError, match="there is no folder"):
         pass_gate(bundle, tmp_path / "no" / "a.bundle", bright_graph(), bright_facts(bright_graph()), exam, step="fold")
 
 
