@@ -98,9 +98,10 @@ def test_what_loses_too_much_is_refused_and_leaves_nothing(bundle: Path, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_poor_share_is_stopped_by_the_gate(plain: Path, tmp_path: Path) -> None:
-    with pytest.raises(GateError, match=r"c\.bundle: .* wanted at most 0\.1 points lost; nothing was written"):
-        compress_bundle(CompressJob(plain, tmp_path / "c.bundle", pictures=16, share=0.004, recipe=NONE), quiet)
+def test_what_the_gate_stops_is_not_written(plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(GateError, match=r"c\.bundle: .* wanted at most -100 points lost; nothing was written"):
+        job = CompressJob(plain, tmp_path / "c.bundle", pictures=16, share=0.1, recipe=NONE, gate_drop=-100)
+        compress_bundle(job, quiet)
     assert not list(tmp_path.iterdir())
 
 
