@@ -78,7 +78,7 @@ def fold_bundle(
     )
     if job.recipe.steps:
         say(f"distilling from the unfolded network, {job.recipe.steps} steps")
-    network = tuned(network, opened.network, everything, job.recipe, progress=progress)
+    network = tuned(network, opened.network, everything if job.recipe.steps else few, job.recipe, progress=progress)
     content = content_of(network, opened.spec)
     bundle, comparison = pass_gate(
         opened.bundle,
