@@ -59,7 +59,8 @@ class Frame:
     """One whole picture of one trigger.
 
     pixels (H, W) or (H, W, 3) BGR uint8; sequence counts this camera's triggers from 0;
-    captured_ns wall clock, captured_monotonic_ns the host's monotonic clock, both in ns; source a file or stream name.
+    captured_ns wall clock, captured_monotonic_ns the host's monotonic clock, both in ns; source a file or stream name;
+    device_ns the device's own clock in ns, where it has one.
     """
 
     pixels: Pixels
@@ -67,6 +68,20 @@ class Frame:
     captured_ns: int
     captured_monotonic_ns: int
     source: str
+    device_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected defect in pixels of the whole picture.
+
+    box_xywh left, top, width, height; polygon_xy its outline; area_px its area; peak its highest heat, in [0, 1].
+    """
+
+    box_xywh: tuple[int, int, int, int]
+    polygon_xy: tuple[tuple[int, int], ...]
+    area_px: float
+    peak: float
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,9 @@ class Verdict:
     """What was decided about one part, once.
 
     score is None where no prediction could be made; reason says why the label is what it is;
-    times in ns of the wall clock, latency_ms from capture to decision on the monotonic clock.
+    times in ns of the wall clock, latency_ms from capture to decision on the monotonic clock; camera and recipe by
+    name; given_id the part's name at the line (from a PLC or an encoder), where it has one; regions the defects seen;
+    review: too near the border to be sure, so a copy is kept for people to look at.
     """
 
     part_id: str
@@ -89,6 +106,11 @@ class Verdict:
     bundle_sha256: str
     source: str
     heatmap: NDArray[np.float32] | None = None
+    camera: str = "camera"
+    recipe: str = ""
+    given_id: str | None = None
+    regions: tuple[Region, ...] = ()
+    review: bool = False
 
 
 @runtime_checkable
