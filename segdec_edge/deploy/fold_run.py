@@ -24,8 +24,8 @@ from segdec_edge.deploy.rebuild import (
 from segdec_edge.errors import BundleError
 
 KEPT = ("seg_mask", "extractor.1", "extractor.3", "extractor.5")
-"""Statistics of the segmentation's output vary by 68 % between pictures, the trunk's by 3 to 8 %; the decision part sees
-that output. Their norms have 1 to 32 channels at an eighth of the size and less, and cost next to nothing."""
+"""Statistics of the segmentation's output vary by 68 % between pictures, the trunk's by 3 to 8 %; the decision part
+gets that output. Their norms have 1 to 32 channels at an eighth of the size and less, and cost next to nothing."""
 
 
 @dataclass(frozen=True)
