@@ -8,13 +8,14 @@ convolutional networks for classification and detection (asymmetric reconstructi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from segdec_edge.deploy.attention import at_size_of, attention_of
 from segdec_edge.deploy.network import Conv, Layer, Network, Norm, Relu, float32, operations
@@ -137,7 +138,7 @@ def factorised(network: Network, pixels: Pixels, ranks: Mapping[str, int], progr
         conv = unit[0]
         if not isinstance(conv, Conv) or conv.name not in ranks:
             return unit
-        moments = _Moments.of([run([conv], one) for one in given], wanted, attention)
+        moments = _Moments.of(given.behind([conv]), wanted, attention)
         return _factors(conv, moments, weights[conv.name], ranks[conv.name])
 
     return rebuilt(network, network, pixels, fit, progress)
@@ -148,14 +149,7 @@ def without_dead(network: Network, pixels: Pixels) -> Network:
 
     pixels (N, H, W, C) uint8, training pictures. A channel that is zero adds nothing to what takes it: no bias moves.
     """
-    trunk = list(network.trunk)
-    with torch.inference_mode():
-        states = [standardised(planes_of(one[None]), network.standardise) for one in pixels]
-        alive: dict[int, NDArray[np.bool_]] = {}
-        for index, layer in enumerate(trunk):
-            states = [run([layer], one) for one in states]
-            if isinstance(layer, Relu) and isinstance(trunk[index - 1], Conv):
-                alive[index - 1] = np.any([one.amax(dim=(0, 2, 3)).numpy() > 0 for one in states], axis=0)
+    trunk, alive = list(network.trunk), _alive(network, pixels)
     convs = [index for index, layer in enumerate(trunk) if isinstance(layer, Conv)]
     for index, taker in pairwise(convs):
         if index in alive and alive[index].any():
@@ -175,6 +169,19 @@ def without_dead(network: Network, pixels: Pixels) -> Network:
         segmentation=(_inputs(first, kept), *segmentation),
         decision=tuple(decision),
     )
+
+
+def _alive(network: Network, pixels: Pixels) -> dict[int, NDArray[np.bool_]]:
+    """Which outputs of each convolution of the trunk are ever above zero behind their ReLU, by the layer's index."""
+    alive: dict[int, NDArray[np.bool_]] = {}
+    with torch.inference_mode():
+        for one in pixels:
+            x = standardised(planes_of(one[None]), network.standardise)
+            for index, layer in enumerate(network.trunk):
+                x = run([layer], x)
+                if isinstance(layer, Relu) and isinstance(network.trunk[index - 1], Conv):
+                    alive[index - 1] = alive.get(index - 1, False) | (x.amax(dim=(0, 2, 3)).numpy() > 0)
+    return alive
 
 
 def _outputs(conv: Layer, kept: NDArray[np.bool_]) -> Conv:
@@ -217,18 +224,15 @@ class _Moments:
     xy: NDArray[np.float64]
 
     @staticmethod
-    def of(xs: States, ys: States, attention: States) -> _Moments:
-        outputs = xs[0].shape[1], ys[0].shape[1]
-        shapes = ((outputs[0],), (outputs[1],), (outputs[0], outputs[0]), outputs)
-        total, sums = 0.0, [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
+    def of(xs: Iterable[Tensor], ys: Iterable[Tensor], attention: Sequence[Tensor]) -> _Moments:
+        total, sums = 0.0, [torch.zeros(1, dtype=torch.float64) for _ in range(4)]
         for x, y, weights in zip(xs, ys, attention, strict=True):
             each = at_size_of(weights, x).double()
             rows_x, rows_y = (one[0].flatten(1).double() for one in (x, y))
             weighted = rows_x * each
             total += float(each.sum())
             new = weighted.sum(1), rows_y @ each, weighted @ rows_x.T, weighted @ rows_y.T
-            for already, one in zip(sums, new, strict=True):
-                already += one
+            sums = [already + one for already, one in zip(sums, new, strict=True)]
         return _Moments(*(one.numpy() / total for one in sums))
 
     def covariance_xx(self) -> NDArray[np.float64]:

@@ -55,6 +55,7 @@ _DECISION, _SEGMENTATION = 1.0, 0.3
 _DEFECTS = 20.0
 _EVERY_THIRD = 3
 _SMOOTH = 50
+_ALIKE = 1e-3
 
 
 def targets_of(network: Network, pixels: Pixels, progress: Callable[[int, int], None] | None = None) -> Targets:
@@ -116,13 +117,15 @@ def aligned(network: Network, pixels: Pixels, defective: NDArray[np.bool_], targ
     """The network with its score's logit on a line: no order of scores changes, but the shipped threshold means again
     what it meant.
 
-    Slope: of the line nearest to the targets, defective pictures and good ones weighing the same. Offset: so that the
-    rule which picks thresholds picks the same one from these pictures for both networks; where there is only one kind,
-    that line's own.
+    Slope: of the line nearest to the targets, defective pictures and good ones weighing the same; pictures of one kind
+    alone, or that all score alike, say nothing of it: scores are moved then, not stretched. Offset: so that the rule
+    which picks thresholds picks the same one from these pictures for both networks; of one kind, the mean difference.
     """
     found = targets_of(network, pixels).decision.astype(np.float64)
     counts = np.where(defective, max(1, defective.sum()), max(1, (~defective).sum()))
-    slope, offset = np.polyfit(found, targets.decision, 1, w=np.sqrt(1 / counts))
+    slope, offset = 1.0, float(np.mean(targets.decision - found))
+    if defective.any() and not defective.all() and np.ptp(found) > _ALIKE:
+        slope, offset = np.polyfit(found, targets.decision, 1, w=np.sqrt(1 / counts))
     if not (np.isfinite([slope, offset]).all() and slope > 0):
         return network
     if 0 < defective.sum() < len(defective):

@@ -13,17 +13,20 @@ from dataclasses import replace
 import torch
 
 from segdec_edge.deploy.network import Conv, Layer, Network, Norm, Standardise, float32
-from segdec_edge.deploy.torch_network import planes_of, run
+from segdec_edge.deploy.torch_network import planes_of
 from segdec_edge.deploy.walk import Progress, States, rebuilt
 from segdec_edge.types import Pixels
 
 _EPSILON = 1e-3
+_CONSTANT = 1e-10
+"""Of the mean square: a channel whose variance is below is taken for constant."""
 
 
 def standardisation_of(pixels: Pixels) -> Standardise:
     """Mean over the pictures of their mean and of their standard deviation; pixels (N, H, W, C) uint8."""
-    deviation, mean = torch.std_mean(planes_of(pixels), dim=(1, 2, 3), correction=0)
-    return Standardise(float(mean.mean()), float(deviation.mean()))
+    each = [torch.std_mean(planes_of(one[None]), correction=0) for one in pixels]
+    deviation, mean = (float(torch.stack(values).mean()) for values in zip(*each, strict=True))
+    return Standardise(mean, deviation)
 
 
 def folded(
@@ -48,7 +51,7 @@ def folded(
                 pass
             case _:
                 return unit
-        before = [run([conv], one) for one in given]
+        before = given.behind([conv])
         gain, offset = _line(before, wanted) if recalibrate else _mean_statistics(norm, before)
         return (_scaled(conv, gain, offset),)
 
@@ -57,15 +60,16 @@ def folded(
 
 def _line(before: States, wanted: States) -> tuple[torch.Tensor, torch.Tensor]:
     """Slope and intercept a channel, by least squares over all pictures and pixels."""
-    count, sums = 0, [torch.zeros(before[0].shape[1], dtype=torch.float64) for _ in range(4)]
+    count, sums = 0, [torch.zeros(1, dtype=torch.float64) for _ in range(4)]
     for x, y in zip(before, wanted, strict=True):
         wide_x, wide_y = x.double(), y.double()
         count += wide_x[0, 0].numel()
-        for total, values in zip(sums, (wide_x, wide_y, wide_x * wide_x, wide_x * wide_y), strict=True):
-            total += values.sum(dim=(0, 2, 3))
+        values = (wide_x, wide_y, wide_x * wide_x, wide_x * wide_y)
+        sums = [total + one.sum(dim=(0, 2, 3)) for total, one in zip(sums, values, strict=True)]
     mean_x, mean_y, mean_xx, mean_xy = (total / count for total in sums)
     variance = mean_xx - mean_x.square()
-    slope = torch.where(variance > 0, (mean_xy - mean_x * mean_y) / variance, torch.zeros_like(variance))
+    moves = variance > _CONSTANT * mean_xx  # else both variance and covariance are rounding, and so would the slope be
+    slope = torch.where(moves, (mean_xy - mean_x * mean_y) / variance, torch.zeros_like(variance))
     return slope, mean_y - slope * mean_x
 
 

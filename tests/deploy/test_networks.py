@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from segdec_edge.bundle import Bundle
+from segdec_edge.deploy import fold, walk
 from segdec_edge.deploy.attention import at_size_of, attention_of
 from segdec_edge.deploy.compress import (
     Spectrum,
@@ -342,3 +344,64 @@ def test_diverging_distillation_is_told(network: Network) -> None:
     poor = replace(wanted, decision=np.full(4, np.nan, np.float32))
     with pytest.raises(TrainingError, match="diverged at step 0"):
         distilled(folded(network, PIXELS), PIXELS, np.zeros(4, bool), poor, Recipe(steps=2))
+
+
+def test_what_is_too_large_to_keep_is_computed_again(
+    network: Network, plain: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranks = choose_ranks(spectra(plain, PIXELS, SIZE_HW), 0.3)
+    small = factorised(plain, PIXELS, ranks)
+    monkeypatch.setattr(walk, "MOST", 0)
+    torch.testing.assert_close(logits(folded(network, PIXELS)), logits(plain))
+    torch.testing.assert_close(logits(factorised(plain, PIXELS, ranks)), logits(small))
+
+
+def test_what_layers_give_is_kept_as_far_as_it_may() -> None:
+    asked: list[int] = []
+
+    def values() -> Iterator[torch.Tensor]:
+        for index in range(3):
+            asked.append(index)
+            yield torch.full((1, 1, 4, 4), float(index))
+
+    given = walk.States(values, 3)
+    for most, times in ((3 * 64, 3), (3 * 64 - 1, 1 + 3 + 3)):
+        asked.clear()
+        made = given.through([Relu()], most)
+        for _ in range(2):
+            assert [float(one.max()) for one in made] == [0, 1, 2]
+        assert len(asked) == times
+
+
+def test_a_channel_that_never_moves_gets_no_slope() -> None:
+    """Variance and covariance are rounding there, and their quotient anything."""
+    constant = torch.full((1, 1, 64, 64), 0.1234567)
+    before = walk.States(lambda: [constant, constant + 1e-9], 2)
+    wanted = walk.States(lambda: [torch.randn(1, 1, 64, 64, generator=torch.manual_seed(i)) for i in range(2)], 2)
+    slope, offset = fold._line(before, wanted)
+    assert float(slope) == 0
+    assert float(offset) == pytest.approx(float(torch.cat(list(wanted)).mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("defective", [np.zeros(4, np.bool_), np.ones(4, np.bool_)], ids=["good", "defective"])
+def test_pictures_of_one_kind_move_the_scores_and_stretch_none(network: Network, defective: np.ndarray) -> None:
+    """A line through good pictures alone follows their noise, and would put defects below the threshold."""
+    found = targets_of(network, PIXELS)
+    noise = replace(found, decision=(found.decision * 0.1 + 1).astype(np.float32))
+    same = aligned(network, PIXELS, defective, noise)
+    np.testing.assert_array_equal(same.fc_weight, network.fc_weight)
+    after = targets_of(same, PIXELS).decision
+    assert after.mean() == pytest.approx(noise.decision.mean(), abs=1e-4)
+
+
+def test_one_picture_is_enough_to_move_the_scores(network: Network) -> None:
+    one = targets_of(network, PIXELS[:1])
+    moved = aligned(network, PIXELS[:1], np.array([True]), replace(one, decision=one.decision + 1))
+    np.testing.assert_allclose(targets_of(moved, PIXELS[:1]).decision, one.decision + 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_step_or_two_of_distillation(network: Network, steps: int) -> None:
+    targets = targets_of(network, PIXELS)
+    done = distilled(network, PIXELS, np.zeros(4, np.bool_), targets, Recipe(steps=steps, rate=1e-4))
+    assert np.isfinite(targets_of(done, PIXELS).decision).all()
