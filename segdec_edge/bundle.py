@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -222,7 +223,7 @@ def write_bundle(path: Path, *, onnx_bytes: bytes, meta: Meta, split: Mapping[st
 
 def require_replaceable(path: Path) -> None:
     """Raise BundleError where `path` exists and holds anything that is not part of a bundle, StorageError where it has
-    no folder to be in.
+    no folder to be in, or none that may be written to.
 
     To be asked before the work that makes a bundle.
     """
@@ -230,6 +231,8 @@ def require_replaceable(path: Path) -> None:
         raise StorageError(
             f"{path}: cannot be written, there is no folder {path.parent}. Create it, or choose another place."
         )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise StorageError(f"{path}: no permission to write there. Choose another folder, or change its owner.")
     if path.is_symlink():
         raise BundleError(f"{path}: is a link, wanted a folder. Give the folder itself: {path.resolve()}")
     if path.is_dir():

@@ -164,10 +164,8 @@ def choose(
     pool = sorted(shuffled, key=lambda sample: not sample.positive)[: max(_POOL, count)]
     usable, features = _usable(pool, size_hw, channels)
     if len(usable) < count:
-        raise CalibrationError(
-            f"{len(usable)} usable training pictures, wanted {count} for calibration."
-            f" Lower --count (at least {FEWEST}), or add pictures."
-        )
+        advice = f"Lower --count (at least {FEWEST}), or add pictures." if count > FEWEST else "Add pictures."
+        raise CalibrationError(f"{len(usable)} usable training pictures, wanted {count} for calibration. {advice}")
     defective = [i for i, sample in enumerate(usable) if sample.positive]
     good = [i for i, sample in enumerate(usable) if not sample.positive]
     wanted = min(len(defective), max(count // 2, count - len(good)))

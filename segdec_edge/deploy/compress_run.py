@@ -8,12 +8,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from segdec_edge.bundle import Bundle, read_bundle, require_replaceable
+from segdec_edge.bundle import Bundle, read_bundle
 from segdec_edge.data.samples import Sample
 from segdec_edge.data.splits import Split
 from segdec_edge.deploy.compress import Spectrum, choose_ranks, factorised, require_folded, spectra, without_dead
 from segdec_edge.deploy.distil import DEFAULT, Recipe, StepProgress, Targets
-from segdec_edge.deploy.gate import MAX_AP_DROP, Comparison, dataset_of, exam_for, pass_gate
+from segdec_edge.deploy.gate import (
+    MAX_AP_DROP,
+    Comparison,
+    dataset_of,
+    exam_for,
+    pass_gate,
+    require_elsewhere,
+    require_exam,
+)
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.network import Network, operations
 from segdec_edge.deploy.rebuild import (
@@ -29,7 +37,7 @@ from segdec_edge.deploy.rebuild import (
     wanted_of,
 )
 from segdec_edge.deploy.shift import Shift, score_graph, shift_of
-from segdec_edge.errors import BundleError, GateError
+from segdec_edge.errors import BundleError, DataError, GateError
 from segdec_edge.evaluation.scoring import ScoredSample
 from segdec_edge.files import make_folder, write_atomic
 
@@ -87,9 +95,9 @@ def compress_bundle(
     Which share is the smallest that passes is decided on validation pictures, or on the training ones where the split
     has no validation; the gate then judges that one on job.subset. Raises GateError, BundleError, CalibrationError.
     """
-    require_replaceable(job.out)
+    require_elsewhere(job.out, job.bundle, *([job.teacher] if job.teacher else []))
     search = search or Search.prepare(job, say, progress)
-    opened = search.opened
+    opened, gate_drop = search.opened, _gate_drop(job)
     exam = exam_for(opened.bundle, job.data, job.subset, job.backend)
     curve, best = search.found() if job.share is None else search.only(job.share)
     if best is None:
@@ -108,7 +116,7 @@ def compress_bundle(
         step="compress",
         note=_note(chosen, before, job.recipe),
         extra={"curve": [asdict(one) for one in curve], "chosen_on": search.chosen_on},
-        max_ap_drop=job.max_ap_drop if job.gate_drop is None else job.gate_drop,
+        max_ap_drop=gate_drop,
         say=say,
     )
     return Compressed(bundle, comparison, before, chosen.operations, tuple(curve), search.chosen_on)
@@ -140,7 +148,9 @@ class Search:
         """Measure what all candidates are made from. Raises BundleError, CalibrationError, DataError."""
         opened = open_for_rebuilding(job.bundle, job.data)
         require_folded(opened.network)
-        exam_for(opened.bundle, job.data, job.subset, job.backend)  # what refuses it must not come after the work
+        # What refuses it must not come after the work.
+        require_exam(exam_for(opened.bundle, job.data, job.subset, job.backend), _gate_drop(job))
+        selection, chosen_on = _selection(opened, job)
         everything = material_of(opened)
         few = material_of(opened, min(job.pictures, len(everything.pixels)))
         say(f"measuring what each layer gives out on {len(few.pixels)} of {len(everything.pixels)} training pictures")
@@ -148,7 +158,6 @@ class Search:
         teacher = opened.network if job.teacher is None else _teacher(job.teacher, opened)
         say(f"scoring {len(everything.pixels)} training pictures with the network to learn from")
         targets = wanted_of(teacher, everything, job.recipe, job.work)
-        selection, chosen_on = _selection(opened, job.data)
         say(f"scoring {len(selection)} {chosen_on} pictures with the bundle as it is")
         scored = score_graph(opened.bundle.model_path.read_bytes(), opened.spec, job.backend, selection)
         return Search(job, opened, found, few, everything, targets, selection, chosen_on, scored, say, progress)
@@ -224,11 +233,23 @@ def _teacher(path: Path, opened: Opened) -> Network:
     return read_network(bundle.model_path.read_bytes())
 
 
-def _selection(opened: Opened, data: str | None) -> tuple[tuple[Sample, ...], str]:
+def _gate_drop(job: CompressJob) -> float:
+    return job.max_ap_drop if job.gate_drop is None else job.gate_drop
+
+
+def _selection(opened: Opened, job: CompressJob) -> tuple[tuple[Sample, ...], str]:
+    """Validation pictures, or the training ones where among those is one kind alone, on which any share would pass."""
     split = Split.from_json(opened.bundle.split() or {})
-    if split.validation:
-        return tuple(dataset_of(opened.bundle, data).named(split.validation)), "validation"
-    return opened.samples, "training"
+    for names, subset in ((split.validation, "validation"), (split.train, "training")):
+        samples = tuple(dataset_of(opened.bundle, job.data).named(names))
+        if len({sample.positive for sample in samples}) == 2:
+            return samples, subset
+    if job.share is not None:
+        return opened.samples, "training"
+    raise DataError(
+        f"{opened.bundle.path}: neither its validation nor its training pictures hold both good and defective ones, so"
+        " none can choose a share. Give one: --share 0.3"
+    )
 
 
 def _ap(shift: Shift) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from segdec_edge.bundle import Bundle, require_replaceable
+from segdec_edge.bundle import Bundle
 from segdec_edge.deploy.distil import NONE, Recipe, StepProgress
 from segdec_edge.deploy.fold import folded, standardisation_of
-from segdec_edge.deploy.gate import MAX_AP_DROP, Comparison, Marks, exam_for, pass_gate
+from segdec_edge.deploy.gate import MAX_AP_DROP, Comparison, Marks, exam_for, pass_gate, require_elsewhere, require_exam
 from segdec_edge.deploy.lighting import Lighting, under_other_light
 from segdec_edge.deploy.rebuild import (
     PICTURES,
@@ -69,10 +69,11 @@ def fold_bundle(
 
     Raises GateError, BundleError (nothing to fold, an unknown layer), CalibrationError, DataError, StorageError.
     """
-    require_replaceable(job.out)
+    require_elsewhere(job.out, job.bundle)
     opened = open_for_rebuilding(job.bundle, job.data)
     _require_foldable([norm.name.removesuffix(".norm") for norm in opened.network.norms], job)
     exam = exam_for(opened.bundle, job.data, job.subset, job.backend)
+    require_exam(exam, job.max_ap_drop)
     everything = material_of(opened)
     few = material_of(opened, min(job.pictures, len(everything.pixels)))
     standardise = standardisation_of(everything.pixels) if job.standardise else None

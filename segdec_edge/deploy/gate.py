@@ -20,12 +20,12 @@ from segdec_edge.bundle import Accuracy, Bundle, Meta, ModelFacts, Step, require
 from segdec_edge.data.samples import Dataset, Sample
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.decision import Rule, is_defect
-from segdec_edge.errors import BundleError, DataError, GateError
+from segdec_edge.errors import BackendError, BundleError, DataError, GateError
 from segdec_edge.evaluation.evaluate import Evaluation, evaluate_scored
 from segdec_edge.evaluation.run import choose_samples
 from segdec_edge.evaluation.scoring import Progress, ScoredSample, score_samples
 from segdec_edge.evaluation.thresholds import logit
-from segdec_edge.runtime import open_backend
+from segdec_edge.runtime import FASTEST_FIRST, open_backend
 from segdec_edge.types import Backend
 
 MAX_AP_DROP = 0.1
@@ -230,8 +230,8 @@ def pass_gate(
     Raises GateError, DataError (an exam without good or without defective parts), BackendError, BundleError,
     StorageError.
     """
-    _require_elsewhere(destination, bundle)
-    _require_both_kinds(exam, max_ap_drop)
+    require_elsewhere(destination, bundle.path)
+    require_exam(exam, max_ap_drop)
     tell = say or _silent
     candidate = _meta(
         bundle.meta, facts, Step(step=step, sha256=facts.sha256, when=utc_now(), note=note, **(extra or {}))
@@ -246,14 +246,28 @@ def pass_gate(
     return write_bundle(destination, onnx_bytes=content, meta=meta, split=bundle.split()), found
 
 
-def _require_elsewhere(destination: Path, bundle: Bundle) -> None:
+def require_elsewhere(destination: Path, *given: Path) -> None:
+    """Raise BundleError where a step would write over, or into, a bundle that it was given, or over what is none;
+    StorageError where it cannot write. To be asked before the work.
+    """
     require_replaceable(destination)
-    given, wanted = bundle.path.resolve(), destination.resolve()
-    if given == wanted or given in wanted.parents:
-        raise BundleError(f"{destination}: is the bundle that was given; it is never changed. Choose another --out.")
+    wanted = destination.resolve()
+    for bundle in given:
+        if bundle.resolve() in (wanted, *wanted.parents):
+            raise BundleError(
+                f"{destination}: is the bundle that was given, or in it; it is never changed. Choose another --out."
+            )
 
 
-def _require_both_kinds(exam: Exam, max_ap_drop: float) -> None:
+def require_exam(exam: Exam, max_ap_drop: float = MAX_AP_DROP) -> None:
+    """Raise BackendError where no new bundle can sit this exam on its backend, DataError where average precision cannot
+    be known, unless everything may be lost anyway. To be asked before the work.
+    """
+    if exam.backend not in ("auto", *FASTEST_FIRST):
+        raise BackendError(
+            f"backend {exam.backend!r} cannot judge a new bundle, which has no engine yet; wanted auto or"
+            f" {' or '.join(FASTEST_FIRST)}. Engines are judged by segdec build --data."
+        )
     defective = sum(sample.positive for sample in exam.samples)
     if not 0 < defective < len(exam.samples) and not max_ap_drop >= ANY_LOSS:
         raise DataError(

@@ -6,11 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from segdec_edge.bundle import Bundle, model_facts, read_bundle, require_replaceable
+from segdec_edge.bundle import Bundle, model_facts, read_bundle
 from segdec_edge.data.samples import Dataset
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.deploy.calibration import CalibrationSet, manifest_data, read_manifest, write_manifest
-from segdec_edge.deploy.gate import MAX_AP_DROP, Comparison, dataset_of, exam_for, pass_gate
+from segdec_edge.deploy.gate import (
+    MAX_AP_DROP,
+    Comparison,
+    dataset_of,
+    exam_for,
+    pass_gate,
+    require_elsewhere,
+    require_exam,
+)
 from segdec_edge.deploy.quantize import (
     Candidate,
     Int8,
@@ -31,7 +39,8 @@ CALIBRATION = Path("calibration")
 class Job:
     """What the user asked for. out None: beside the bundle; manifest None: calibration/NAME.toml, made where missing.
 
-    data: spec of the data set, None for the manifest's; mixed: measure the layers and leave out as few as needed.
+    data: spec of the data set, None for the manifest's; mixed: measure the layers and leave out as few as needed;
+    subset: pictures that the gate judges on.
     """
 
     bundle: Path
@@ -44,6 +53,7 @@ class Job:
     max_ap_drop: float = MAX_AP_DROP
     backend: str = "auto"
     recalibrate: bool = False
+    subset: str = "test"
 
 
 @dataclass(frozen=True)
@@ -56,15 +66,18 @@ class Done:
 
 
 def quantize_bundle(job: Job, *, say: Say, progress: Progress | None = None) -> Done:
-    """Write the quantised bundle where its AP and recall on the test pictures stay within job.max_ap_drop points.
+    """Write the quantised bundle where its AP and recall on job.subset stay within job.max_ap_drop points.
 
     Raises GateError past the limit, and nothing is written; QuantizeError, CalibrationError, DataError, BackendError,
     StorageError.
     """
     source = read_bundle(job.bundle)
     require_fp32(source)
+    require_elsewhere(job.out or beside(job.bundle, job.precision), job.bundle)
     calibration = calibration_of(source, job.manifest, job.data, say)
     dataset = open_dataset(job.data or manifest_data(calibration))
+    exam = exam_for(source, dataset.spec, job.subset, job.backend)
+    require_exam(exam, job.max_ap_drop)
     layers: Sensitivity | None = None
     if job.precision == "fp16":
         candidate = half_candidate(source, calibration)
@@ -75,7 +88,6 @@ def quantize_bundle(job: Job, *, say: Say, progress: Progress | None = None) -> 
         candidate = int8_candidate(graphs, calibration)
     say(candidate.note)
     out = job.out or beside(job.bundle, candidate.precision)
-    require_replaceable(out)
     facts = model_facts(
         candidate.content,
         opset=source.meta.model.opset,
@@ -87,7 +99,7 @@ def quantize_bundle(job: Job, *, say: Say, progress: Progress | None = None) -> 
         out,
         candidate.content,
         facts,
-        exam_for(source, dataset.spec, backend=job.backend),
+        exam,
         step="quantize",
         note=candidate.note,
         max_ap_drop=job.max_ap_drop,

@@ -23,6 +23,7 @@ from segdec_edge.deploy.gate import dataset_of
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.graph_write import OPSET, to_onnx
 from segdec_edge.deploy.network import Network
+from segdec_edge.deploy.quantize import require_fp32
 from segdec_edge.deploy.shift import score_graph
 from segdec_edge.errors import BundleError, CalibrationError, PictureError
 from segdec_edge.files import make_folder, write_atomic
@@ -72,9 +73,11 @@ class Material:
 def open_for_rebuilding(path: Path, data: str | None) -> Opened:
     """Read a bundle's network and find its training pictures; what was read scores as the file itself does.
 
-    Raises BundleError where the graph is not one of ours or comes out different, CalibrationError without a split.
+    Raises BundleError where the graph is not one of ours or comes out different, QuantizeError where it is not FP32,
+    CalibrationError without a split.
     """
     bundle = read_bundle(path)
+    require_fp32(bundle)
     network = read_network(bundle.model_path.read_bytes())
     split = bundle.split()
     if split is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,15 @@ from segdec_edge.deploy.calibration import read_manifest
 from segdec_edge.deploy.quantize import cache_path
 from segdec_edge.deploy.quantize_run import Job, beside, calibration_of, quantize_bundle
 from segdec_edge.deploy.ranges import histogram_of, load_cache, save_cache
-from segdec_edge.errors import CalibrationError, GateError
+from segdec_edge.errors import (
+    BackendError,
+    BundleError,
+    CalibrationError,
+    DataError,
+    GateError,
+    QuantizeError,
+    StorageError,
+)
 from segdec_edge.files import sha256_of
 from segdec_edge.runtime import open_backend
 from tests.deploy.made_bundles import SPEC, made_bundle
@@ -77,15 +86,38 @@ def test_fp16_loses_nothing(bundle: Bundle, manifest: Path, tmp_path: Path) -> N
 
 def test_mixed_measures_the_layers_and_leaves_out_what_it_must(tmp_path: Path) -> None:
     own = made_bundle(tmp_path)
-    job = Job(own.path, manifest=tmp_path / "m.toml", data=SPEC, mixed=True, max_ap_drop=3, backend="onnxruntime")
-    try:
-        done = quantize_bundle(job, say=lambda line: None)
-    except GateError as error:  # chosen on validation pictures, refused on test ones: either is right
-        assert "nothing was written" in str(error)
-    else:
-        assert done.sensitivity is not None
-        assert done.bundle.path == beside(own.path, done.bundle.meta.model.precision)
+    job = Job(own.path, manifest=tmp_path / "m.toml", data=SPEC, mixed=True, max_ap_drop=99, backend="onnxruntime")
+    done = quantize_bundle(job, say=lambda line: None)
+    assert done.sensitivity is not None and done.sensitivity.left_out == ()
+    assert done.bundle.path == beside(own.path, "int8")
+    assert read_bundle(done.bundle.path).meta.lineage[-1].accuracy == done.found.after.accuracy
     assert (tmp_path / "feature-sensitivity" / "sensitivity.md").exists()
+
+
+def test_mixed_that_the_test_pictures_refuse_leaves_nothing(tmp_path: Path) -> None:
+    own = made_bundle(tmp_path)
+    before = {path.name: path.read_bytes() for path in own.path.iterdir()}
+    job = Job(own.path, manifest=tmp_path / "m.toml", data=SPEC, mixed=True, max_ap_drop=-1, backend="onnxruntime")
+    with pytest.raises(QuantizeError, match=r"No choice of layers keeps .* --precision fp16"):
+        quantize_bundle(job, say=lambda line: None)
+    assert {path.name: path.read_bytes() for path in own.path.iterdir()} == before
+    assert not list(tmp_path.glob("feature-*.bundle"))
+
+
+def test_what_cannot_be_written_or_judged_is_told_before_any_measuring(bundle: Bundle, tmp_path: Path) -> None:
+    said: list[str] = []
+    job = Job(bundle.path, tmp_path / "q.bundle", manifest=tmp_path / "m.toml", data=SPEC)
+    for wrong, error, told in (
+        (replace(job, out=bundle.path), BundleError, "never changed"),
+        (replace(job, out=bundle.path / "q.bundle"), BundleError, "never changed"),
+        (replace(job, out=tmp_path / "none" / "q.bundle"), StorageError, "no folder"),
+        (replace(job, subset="train"), DataError, "trained on"),
+        (replace(job, backend="tensorrt"), BackendError, "has no engine yet"),
+        (replace(job, backend="triton"), BackendError, "triton"),
+    ):
+        with pytest.raises(error, match=told):
+            quantize_bundle(wrong, say=said.append)
+    assert not [line for line in said if not line.startswith(str(tmp_path / "m.toml"))]
 
 
 def test_a_manifest_that_was_named_and_is_not_there_is_asked_for(
