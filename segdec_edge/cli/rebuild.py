@@ -149,7 +149,8 @@ def optimize(
     console.print(f"{page}", markup=False)
     if done.winner.name == "original":
         console.print("nothing faster keeps its accuracy: the bundle is written as it is", markup=False)
-    console.print(f"{job.out}: {done.winner.name}, {ms:.1f} ms on {runtime}, {done.times_faster:.1f} times faster")
+    faster = f"{ms:.1f} ms on {runtime}, {done.times_faster:.1f} times faster"
+    console.print(f"{job.out}: {done.winner.name}, {faster}", markup=False)
     if target_ms is not None and ms > target_ms:
         console.print(f"the target of {target_ms:g} ms is not reached; the fastest that keeps its accuracy is written")
         raise typer.Exit(1)

@@ -42,8 +42,9 @@ def _how(job: OptimizeJob, found: Optimized) -> str:
         f"Accuracy on {len(found.exam.samples)} {found.exam.subset} pictures of {found.exam.data}; a candidate passes"
         f" (filled dot) with at most {job.max_ap_drop:g} points of AP and of recall at the shipped threshold less than"
         " the original (dashed line). What was chosen within a candidate (constants, ranks, layers) was chosen on other"
-        " pictures. Time: host time of one inference, batch 1, median over rounds in which all candidates took turns on"
-        f" this machine. segdec-edge {__version__}."
+        " pictures; which candidate was taken was judged on these, which flatters it a little. Time: host time of one"
+        " inference, batch 1, median over rounds in which all candidates took turns on this machine."
+        f" segdec-edge {__version__}."
     )
 
 
