@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp, mkstemp
+from tempfile import TemporaryDirectory, gettempdir, mkdtemp, mkstemp
 from typing import BinaryIO
 
 from segdec_edge.errors import StorageError
@@ -81,6 +81,16 @@ def folder_atomic(path: Path) -> Iterator[Path]:
     finally:
         if beside is not None:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A folder that vanishes with what lies in it. Raises StorageError where the disk of temporary files is full."""
+    try:
+        with TemporaryDirectory(prefix=prefix) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise storage_error(Path(gettempdir()), error) from error
 
 
 def make_folder(path: Path) -> Path:

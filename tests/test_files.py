@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +17,7 @@ from typing import BinaryIO
 import pytest
 
 from segdec_edge.errors import StorageError
-from segdec_edge.files import folder_atomic, make_folder, sha256_of, write_atomic
+from segdec_edge.files import folder_atomic, make_folder, sha256_of, temporary_folder, write_atomic
 
 DISK_BYTES = 1 << 20
 
@@ -241,6 +243,21 @@ def test_make_folder_makes_parents_and_leaves_nothing_in_them(tmp_path: Path) ->
     assert entries(tmp_path / "a" / "b") == []
     (tmp_path / "a" / "kept").write_bytes(b"")
     assert entries(make_folder(tmp_path / "a")) == ["b", "kept"]
+
+
+def test_a_temporary_folder_vanishes_and_names_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with temporary_folder("x_") as folder:
+        (folder / "model.onnx").write_bytes(b"model")
+        assert folder.parent == tmp_path
+    assert entries(tmp_path) == []
+    told = pytest.raises(StorageError, match=f"{tmp_path}: the disk is full")
+    with told, temporary_folder("x_"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert entries(tmp_path) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(StorageError, match="none: cannot be written"), temporary_folder("x_"):
+        pytest.fail("there is no such folder")
 
 
 def test_sha256_is_that_of_the_content(tmp_path: Path) -> None:

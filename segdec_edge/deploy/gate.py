@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,17 @@ import numpy as np
 from segdec_edge.bundle import Accuracy, Bundle, Meta, ModelFacts, Step, require_replaceable, utc_now, write_bundle
 from segdec_edge.data.samples import Dataset, Sample
 from segdec_edge.data.spec import open_dataset
+from segdec_edge.data.splits import Split
 from segdec_edge.decision import Rule, is_defect
-from segdec_edge.errors import BackendError, BundleError, DataError, GateError
+from segdec_edge.errors import BackendError, BundleError, DataError, GateError, PictureError
 from segdec_edge.evaluation.evaluate import Evaluation, evaluate_scored
 from segdec_edge.evaluation.run import choose_samples
 from segdec_edge.evaluation.scoring import Progress, ScoredSample, score_samples
 from segdec_edge.evaluation.thresholds import logit
+from segdec_edge.files import temporary_folder
+from segdec_edge.pictures import pixels_digest, prepare
 from segdec_edge.runtime import FASTEST_FIRST, open_backend
-from segdec_edge.types import Backend
+from segdec_edge.types import Backend, ModelSpec
 
 MAX_AP_DROP = 0.1
 """In points of 100."""
@@ -36,6 +38,7 @@ more may be lost. Scores that all shift keep their AP and their recall, and woul
 ANY_LOSS = 100.0
 """A limit that nothing can go past: AP may then also be unknown."""
 _ROUNDING = 1e-9
+_LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,29 @@ def dataset_of(bundle: Bundle, data: str | None) -> Dataset:
 
 
 def _require_held_out(bundle: Bundle, dataset: Dataset, subset: str) -> None:
-    everything = subset == "all" and bundle.split() is not None and dataset.spec == _trained_on(bundle)
-    if subset == "train" or everything:
+    if subset == "train" or (subset == "all" and _holds_training(bundle, dataset)):
         raise DataError(
             f"{subset!r} pictures were trained on: a gate on them says nothing. Choose --subset test or validation."
         )
+
+
+def _holds_training(bundle: Bundle, dataset: Dataset) -> bool:
+    """Whether it is the data set trained on, also by another path: a training picture's name with its very pixels."""
+    stored, digests = bundle.split(), bundle.meta.training.get("train_digests")
+    if stored is None or dataset.spec == _trained_on(bundle):
+        return stored is not None
+    if not isinstance(digests, list):
+        return False
+    names = set(Split.from_json(stored).train)
+    same = [sample for sample in dataset.samples if sample.name in names]
+    return any(_digest(sample, bundle.spec) in digests for sample in same[:_LOOKED_AT])
+
+
+def _digest(sample: Sample, spec: ModelSpec) -> str | None:
+    try:
+        return pixels_digest(prepare(sample.read(), spec.size_hw, spec.channels))
+    except PictureError:
+        return None
 
 
 def _trained_on(bundle: Bundle) -> str | None:
@@ -237,8 +258,8 @@ def pass_gate(
         bundle.meta, facts, Step(step=step, sha256=facts.sha256, when=utc_now(), note=note, **(extra or {}))
     )
     tell(f"scoring {len(exam.samples)} {exam.subset} pictures with the result")
-    with TemporaryDirectory(prefix="segdec_gate_") as folder:
-        written = write_bundle(Path(folder) / "candidate.bundle", onnx_bytes=content, meta=candidate)
+    with temporary_folder("segdec_gate_") as folder:
+        written = write_bundle(folder / "candidate.bundle", onnx_bytes=content, meta=candidate)
         after = marks_of(written, exam)
     found = compare(_before(bundle, exam, after, before, tell), after)
     require_passed(found, destination.name, max_ap_drop)

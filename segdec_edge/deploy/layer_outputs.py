@@ -8,8 +8,6 @@ them keeps it from fusing layers: what only a fused kernel does wrong does not s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from segdec_edge.deploy.qdq import layer_name
 from segdec_edge.errors import BackendError
+from segdec_edge.files import temporary_folder
 from segdec_edge.runtime.checks import INPUT
 from segdec_edge.types import Pixels
 
@@ -122,8 +121,8 @@ def _onnxruntime(content: bytes, found: Mapping[str, str]) -> Ask:
 def _openvino(content: bytes, found: Mapping[str, str]) -> Ask:
     import openvino
 
-    with TemporaryDirectory(prefix="segdec_layers_") as folder:
-        path = Path(folder) / "model.onnx"
+    with temporary_folder("segdec_layers_") as folder:
+        path = folder / "model.onnx"
         path.write_bytes(content)
         try:
             compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -20,6 +20,7 @@ from segdec_edge.deploy.half import LARGEST, half_layers, to_half
 from segdec_edge.deploy.qdq import Activations, Layer, named_layers, only, quantisable, with_qdq
 from segdec_edge.deploy.ranges import Calibrator, Histogram, load_cache, observe, range_of, save_cache
 from segdec_edge.errors import QuantizeError
+from segdec_edge.files import temporary_folder
 
 HEADROOM = 4.0
 """A convolution's result must stay this many times below FP16's largest number on the calibration pictures."""
@@ -73,7 +74,9 @@ def int8_graphs(
     layers = quantisable(model, bundle.spec.size_hw)
     measured = histograms(bundle, model, layers, calibration, recalibrate=recalibrate, say=say)
     ranges = {layer.source: range_of(measured[layer.source], options.calibrator) for layer in layers}
-    return Int8Graphs(model, with_qdq(model, layers, ranges, options.activations), layers, options)
+    with temporary_folder("segdec_qdq_"):  # onnxruntime's quantiser writes the model into temporary files of its own
+        quantised = with_qdq(model, layers, ranges, options.activations)
+    return Int8Graphs(model, quantised, layers, options)
 
 
 def int8_candidate(graphs: Int8Graphs, calibration: CalibrationSet, exclude: Sequence[str] | None = None) -> Candidate:

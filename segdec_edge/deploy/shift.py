@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from segdec_edge.errors import QuantizeError
 from segdec_edge.evaluation.evaluate import evaluate_scored
 from segdec_edge.evaluation.scoring import ScoredSample, score_samples
 from segdec_edge.evaluation.thresholds import logit
+from segdec_edge.files import temporary_folder
 from segdec_edge.runtime import backend_classes
 from segdec_edge.types import ModelSpec
 
@@ -84,14 +83,14 @@ def shift_of(scored: Sequence[ScoredSample], original: Sequence[ScoredSample], t
 def score_graph(content: bytes, spec: ModelSpec, backend: str, samples: Sequence[Sample]) -> tuple[ScoredSample, ...]:
     """Score samples with a model.onnx that is in memory alone. backend: a name, or auto for the fastest one here.
 
-    Raises BackendError, QuantizeError on a backend that is not here.
+    Raises BackendError, QuantizeError on a backend that is not here, StorageError.
     """
     classes = backend_classes()
     name = list(classes)[-1] if backend == "auto" else backend
     if name not in classes:
         raise QuantizeError(f"backend {name!r} is not here, wanted one of {', '.join(classes)}, or auto.")
-    with TemporaryDirectory(prefix="segdec_score_") as folder:
-        path = Path(folder) / MODEL
+    with temporary_folder("segdec_score_") as folder:
+        path = folder / MODEL
         path.write_bytes(content)
         opened = classes[name](path, spec)
         try:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 
-from segdec_edge.bundle import Bundle, read_bundle, set_threshold
+from segdec_edge.bundle import Bundle, read_bundle, set_threshold, write_bundle
 from segdec_edge.deploy.gate import (
     ANY_LOSS,
     Comparison,
@@ -22,10 +24,13 @@ from segdec_edge.deploy.gate import (
     sit,
 )
 from segdec_edge.errors import BundleError, DataError, GateError, StorageError
+from segdec_edge.pictures import pixels_digest, prepare
 from tests.deploy.bright_parts import (
     DEFECTIVE,
     GOOD,
+    SIZE_HW,
     THRESHOLD,
+    TRAINED,
     bright_bundle,
     bright_facts,
     bright_graph,
@@ -219,6 +224,23 @@ def test_an_exam_is_held_out(bundle: Bundle, spec: str, tmp_path: Path) -> None:
             exam_for(bundle, subset=subset)
     others = write_parts(tmp_path / "others")
     assert len(exam_for(bundle, others, "all").samples) == 17
+
+
+def test_the_trained_set_is_known_by_another_path_too(bundle: Bundle, spec: str, tmp_path: Path) -> None:
+    root = Path(spec.removeprefix("folder:"))
+    picture = cv2.imread(str(root / "good" / f"part{TRAINED[0]:03}.png"), cv2.IMREAD_GRAYSCALE)
+    digest = pixels_digest(prepare(picture, SIZE_HW, 1))
+    training = {**bundle.meta.training, "train_digests": [digest]}
+    meta = bundle.meta.model_copy(update={"training": training})
+    known = write_bundle(
+        tmp_path / "known.bundle", onnx_bytes=bundle.model_path.read_bytes(), meta=meta, split=bundle.split()
+    )
+    elsewhere = tmp_path / "moved"
+    shutil.copytree(root, elsewhere)
+    with pytest.raises(DataError, match="'all' pictures were trained on"):
+        exam_for(known, f"folder:{elsewhere}", "all")
+    cv2.imwrite(str(elsewhere / "good" / f"part{TRAINED[0]:03}.png"), 255 - picture)
+    assert exam_for(known, f"folder:{elsewhere}", "all").subset == "all"
 
 
 def test_a_bundle_without_a_split_or_a_data_set_says_so(spec: str, tmp_path: Path) -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from segdec_edge.bundle import Bundle, read_bundle, write_bundle
-from segdec_edge.deploy import optimize
+from segdec_edge.deploy import optimize, rebuild
 from segdec_edge.deploy.compress_run import CompressJob, Search, compress_bundle
 from segdec_edge.deploy.distil import NONE
 from segdec_edge.deploy.fold_run import FoldJob, fold_bundle
 from segdec_edge.deploy.gate import ANY_LOSS, Comparison, compare, exam_for, marks_of
 from segdec_edge.deploy.optimize import OptimizeJob, optimize_bundle
+from segdec_edge.deploy.rebuild import open_for_rebuilding
 from segdec_edge.errors import BackendError, BundleError, DataError, QuantizeError, SegdecError, StorageError
+from segdec_edge.types import BoolMask, Pixels
 from tests.deploy.made_bundles import made_bundle
+from tests.nets import SIZE_HW
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +195,27 @@ def test_a_share_is_chosen_on_both_kinds_of_pictures(tmp_path: Path) -> None:
     write_bundle(own.path, onnx_bytes=content, meta=meta, split={**split, "validation": validation})
     job = CompressJob(own.path, tmp_path / "c.bundle", share=0.9, recipe=NONE, gate_drop=ANY_LOSS)
     assert compress_bundle(job, quiet).chosen_on == "training"
+
+
+def test_a_training_picture_without_contrast_says_nothing_of_the_graph(bundle: Bundle) -> None:
+    opened = open_for_rebuilding(bundle.path, None)
+    flat = _Flat("flat", "flat", False)
+    rebuild._require_same(replace(opened, samples=(flat, flat, *opened.samples)))
+    foreign = replace(opened.network, fc_bias=opened.network.fc_bias + 1)
+    with pytest.raises(BundleError, match="once its graph is taken apart"):
+        rebuild._require_same(replace(opened, network=foreign, samples=(flat, flat, *opened.samples)))
+
+
+@dataclass(frozen=True)
+class _Flat:
+    name: str
+    part: str
+    positive: bool
+    has_mask: bool = False
+    path: Path | None = None
+
+    def read(self) -> Pixels:
+        return np.full(SIZE_HW, 7, np.uint8)
+
+    def read_mask(self) -> BoolMask | None:
+        return None
