@@ -18,7 +18,7 @@ from typing import Any
 from segdec_edge.bundle import Bundle, read_bundle, write_bundle
 from segdec_edge.deploy.compress_run import SHARES, CompressJob, Search, compress_bundle
 from segdec_edge.deploy.distil import DEFAULT, Recipe, StepProgress
-from segdec_edge.deploy.fold_run import SEGMENTATION, FoldJob, fold_bundle
+from segdec_edge.deploy.fold_run import FoldJob, fold_bundle
 from segdec_edge.deploy.gate import (
     MAX_AP_DROP,
     Comparison,
@@ -34,6 +34,7 @@ from segdec_edge.deploy.gate import (
 )
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.latency import Latency, latencies
+from segdec_edge.deploy.network import Norm
 from segdec_edge.deploy.quantize import require_fp32
 from segdec_edge.deploy.quantize_run import Job, quantize_bundle
 from segdec_edge.errors import (
@@ -157,9 +158,8 @@ class _Road:
         self._state = _State.of(job, original, exam)
         self._before: dict[str, Marks] = {}
         self._search: Search | None = None
-        norms = read_network(original.model_path.read_bytes()).norms
-        foldable = {norm.name for norm in norms} - {f"{SEGMENTATION}.norm"}
-        self._base = "folded" if foldable else "original"
+        trunk = read_network(original.model_path.read_bytes()).trunk
+        self._base = "folded" if any(isinstance(layer, Norm) for layer in trunk) else "original"
 
     def walk(self) -> list[Candidate]:
         found = [self._made("original", self._as_it_is)]
