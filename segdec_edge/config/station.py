@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from segdec_edge.config.load import Settings, load_toml
+from segdec_edge.config.parts import PartsConfig
+from segdec_edge.config.rules import DebounceConfig, RuleConfig, ViewConfig, refuse_unused_mask
 from segdec_edge.files import from_home
 
 Keep = Literal["defect", "all", "none"]
 """Which parts' pictures are archived; UNKNOWN counts with defect."""
+CameraName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
 
 class InspectionConfig(Settings):
@@ -58,12 +61,17 @@ class ArchiveConfig(Settings):
 
 
 class StationConfig(Settings):
-    """A whole station.toml."""
+    """A whole station.toml. view holds for every camera that has none of its own in [views.NAME]."""
 
     station: InspectionConfig
     camera: CameraConfig
     ledger: LedgerConfig = LedgerConfig()
     archive: ArchiveConfig = ArchiveConfig()
+    rule: RuleConfig = RuleConfig()
+    view: ViewConfig = ViewConfig()
+    views: dict[CameraName, ViewConfig] = Field(default_factory=dict)
+    debounce: DebounceConfig | None = None
+    parts: PartsConfig = PartsConfig()
 
     @model_validator(mode="after")
     def _frames_come_in_time(self) -> StationConfig:
@@ -74,6 +82,16 @@ class StationConfig(Settings):
                 f" ({timeout_s:g} s). Raise station.timeout_s."
             )
         return self
+
+    @model_validator(mode="after")
+    def _masks_have_an_effect(self) -> StationConfig:
+        for view in (self.view, *self.views.values()):
+            refuse_unused_mask(self.rule, view)
+        return self
+
+    def view_of(self, camera: str) -> ViewConfig:
+        """What is looked at in a camera's pictures."""
+        return self.views.get(camera, self.view)
 
 
 def load_station(path: Path) -> StationConfig:
@@ -86,6 +104,8 @@ def load_station(path: Path) -> StationConfig:
             "camera": _resolved(config.camera, "path", folder),
             "ledger": _resolved(config.ledger, "path", folder),
             "archive": _resolved(config.archive, "path", folder),
+            "view": config.view.beside(folder),
+            "views": {name: view.beside(folder) for name, view in config.views.items()},
         }
     )
 
