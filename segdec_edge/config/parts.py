@@ -16,12 +16,15 @@ class RejectConfig(Settings):
     a counter of the line tells, with or without a trigger at each. distance: from trigger to rejecter, in those.
     tolerance: how far a part may lie from where it is expected (slip, trigger jitter), to either side; less than half
     of the least distance between two parts. capacity: parts between trigger and rejecter that are kept apart at most.
+    max_step: how far the counter can move between two looks at it; more is a jump (a reset), and all on the way is
+    rejected; by default distance.
     """
 
     by: Literal["encoder", "count"]
     distance: int = Field(ge=1, le=2**31)
     tolerance: int = Field(default=0, ge=0)
     capacity: int = Field(default=1024, ge=1, le=100_000)
+    max_step: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _tolerance_fits(self) -> RejectConfig:

@@ -62,19 +62,15 @@ class Names:
 
     def name(self, part_id: str, *, encoder: int | None = None, given: str | int | None = None) -> Named:
         """The name of the part part_id. encoder: the counter as read at the trigger; given: the PLC's id."""
-        match self._identity:
-            case "trigger":
-                return Named(None)
-            case "encoder" if encoder is None:
+        if self._identity == "trigger":
+            return Named(None)
+        if self._identity == "encoder":
+            if encoder is None:
                 return Named(None, "the trigger came without an encoder count. Check the encoder and its wiring.")
-            case "encoder":
-                return self._take(part_id, str(self._counter.position(encoder)))
-            case "given" if given is None or given == "":
-                return Named(
-                    None, "the trigger came without a part id. Check that the PLC writes it before it triggers."
-                )
-            case "given":
-                return self._take(part_id, str(given))
+            return self._take(part_id, str(self._counter.position(encoder)))
+        if given is None or given == "":
+            return Named(None, "the trigger came without a part id. Check that the PLC writes it before it triggers.")
+        return self._take(part_id, str(given))
 
     def _take(self, part_id: str, name: str) -> Named:
         if not _USABLE.fullmatch(name):

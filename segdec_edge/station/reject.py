@@ -75,7 +75,8 @@ class RejectFifo:
 
     The belt may run backwards: positions are places on it. Decisions stay as they are, windows count again for
     `distance` back; farther back nothing passes. A counter that moves by more than max_step between two calls (by
-    default distance: nobody looked while a part came by) has jumped: all parts on the way are rejected.
+    default distance: nobody looked while a part came by) has jumped: all parts on the way are rejected. A smaller jump
+    looks like motion, so max_step should be little more than what the belt moves between two calls.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class RejectFifo:
             return position >= self._floor and bool(here) and all(part.passes for part in here)
 
     def _follow(self, reading: int, *, at_trigger: bool = False) -> int:
-        """The position of a reading; blocks what is on the belt where it is the first one, or the first after a jump."""
+        """The position of a reading. At the first one, and after a jump, all that is on the belt is blocked."""
         position, last = self._counter.position(reading), self._last
         if last is None or abs(position - last) > self._max_step:
             self._start_at(position, at_trigger)
