@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from segdec_edge.config.load import Settings
 from segdec_edge.decision import Combine, Rule
@@ -21,7 +21,7 @@ Pixel = Annotated[int, Field(ge=0)]
 Side = Annotated[int, Field(ge=1)]
 
 NO_TILES = (
-    "tiles are not supported: FeatureNorm uses the statistics of the whole picture, so a tile is not judged as it would"
+    "not supported: FeatureNorm uses the statistics of the whole picture, so a tile is not judged as it would"
     " be inside the picture. Train on pictures of one tile's size (cut the training pictures alike) and give each its"
     " own camera or view.region, or train with a larger input size."
 )
@@ -72,13 +72,12 @@ class ViewConfig(Settings):
     region: tuple[Pixel, Pixel, Side, Side] | None = None
     rotation: Literal[0, 90, 180, 270] = 0
     ignore_mask: Path | None = None
+    tiles: None = None  # so that whoever asks for them is told why not
 
-    @model_validator(mode="before")
+    @field_validator("tiles", mode="before")
     @classmethod
-    def _no_tiles(cls, values: Any) -> Any:
-        if isinstance(values, dict) and any(str(key).startswith(("tile", "tiling")) for key in values):
-            raise ValueError(NO_TILES)
-        return values
+    def _no_tiles(cls, value: object) -> None:
+        raise ValueError(NO_TILES)
 
     def view(self) -> View:
         return View(self.region, self.rotation)

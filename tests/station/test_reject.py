@@ -172,7 +172,7 @@ def test_the_simulated_belt_finds_out_a_queue_that_counts_its_own_triggers() -> 
     assert not any(part.passed and part.defective for part in parts)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(
     st.integers(0, 2**32),
     st.integers(0, RANGE - 1),
