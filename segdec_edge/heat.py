@@ -120,7 +120,7 @@ def _outline(inside: BoolMask) -> NDArray[np.float64]:
     doubled = inside.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     edges = (np.asarray(contours[0], np.int32).reshape(-1, 2) + 1) // 2
-    kept = (edges != np.roll(edges, 1, axis=0)).any(axis=1)
+    kept = (np.diff(edges, axis=0, prepend=edges[-1:]) != 0).any(axis=1)
     return np.asarray(edges[kept], np.float64)
 
 
