@@ -401,3 +401,25 @@ def test_by_count_of_the_line_a_pocket_without_trigger_is_rejected(bits: int) ->
         if made.may_pass(step % (1 << bits)):
             passed.append(step - 12)
     assert passed == [step for step in range(588) if step % 7 and step % 5]
+
+
+def test_a_window_that_was_open_before_a_jump_does_not_open_again() -> None:
+    made = queue()
+    made.enter("a", 10)
+    made.verdict("a", Label.OK)
+    assert at(made, 110) == [True]
+    made.due(-10_000)
+    for position in range(-9950, 110, 50):
+        made.due(position)
+    assert at(made, 105, 110, 115) == [False, False, False]
+
+
+def test_far_back_a_forgotten_reject_does_not_open_its_neighbours_window() -> None:
+    made = queue()
+    made.enter("bad", 10)
+    made.enter("good", 18)
+    made.verdict("bad", Label.DEFECT)
+    made.verdict("good", Label.OK)
+    assert at(made, 114, 120) == [False, True]
+    made.due(200)
+    assert at(made, 218, 121, 114) == [False, True, False]
