@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from segdec_edge.cameras import open_camera
-from segdec_edge.config.camera import CameraConfig, ReplayConfig
+from segdec_edge.config.camera import CameraConfig, GstreamerConfig, ReplayConfig
 from segdec_edge.errors import CameraError, EndOfStream, FrameLost
 from segdec_edge.types import Camera, Frame
+from tests.live_sources import need_gstreamer
 
 COUNT = 6
 Made = tuple[CameraConfig, int]
@@ -58,9 +59,26 @@ def make_paced(base: Path) -> Made:
     return ReplayConfig(path=base / "pictures", rate_hz=200.0), 0
 
 
-@pytest.fixture(params=[make_folder, make_folder_with_lost_frames, make_list, make_video, make_paced])
-def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
+def make_gstreamer_file(base: Path) -> Made:
+    make_video(base)
+    pipeline = f"filesrc location={base / 'parts.avi'} ! avidemux ! jpegdec"
+    return GstreamerConfig.model_validate({"kind": "gstreamer", "pipeline": pipeline}), 0
+
+
+REPLAYS = [make_folder, make_folder_with_lost_frames, make_list, make_video, make_paced]
+
+
+@pytest.fixture(params=REPLAYS)
+def replayed(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
     maker: Callable[[Path], Made] = request.param
+    return maker(tmp_path)
+
+
+@pytest.fixture(params=[*REPLAYS, make_gstreamer_file])
+def made(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    maker: Callable[[Path], Made] = request.param
+    if maker is make_gstreamer_file:
+        need_gstreamer(tmp_path_factory)
     return maker(tmp_path)
 
 
@@ -110,14 +128,14 @@ def test_the_end_stays_the_end(made: Made) -> None:
             camera.read(1.0)
 
 
-def test_total_is_what_comes(made: Made) -> None:
-    with open_camera(made[0]) as camera:
+def test_total_is_what_comes(replayed: Made) -> None:
+    with open_camera(replayed[0]) as camera:
         assert camera.total == len(read_all(camera)) == COUNT
 
 
-def test_loop_starts_again_with_new_numbers(made: Made) -> None:
+def test_loop_starts_again_with_new_numbers(replayed: Made) -> None:
     seen: list[Frame | FrameLost] = []
-    with open_camera(made[0].model_copy(update={"loop": True})) as camera:
+    with open_camera(replayed[0].model_copy(update={"loop": True})) as camera:
         assert camera.total is None
         for _ in range(2 * COUNT + 1):
             try:
