@@ -7,13 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from segdec_edge.config.archive import ArchiveConfig
 from segdec_edge.config.camera import CameraConfig, ReplayConfig
 from segdec_edge.config.load import Settings, beside, load_toml
 from segdec_edge.config.parts import PartsConfig
 from segdec_edge.config.rules import DebounceConfig, RuleConfig, ViewConfig, refuse_unused_mask
 
-Keep = Literal["defect", "all", "none"]
-"""Which parts' pictures are archived; UNKNOWN counts with defect."""
 CameraName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
 
@@ -36,14 +35,6 @@ class LedgerConfig(Settings):
     """[ledger]: the SQLite file that gets one row a part. It must lie on a local disk."""
 
     path: Path = Path("ledger.sqlite")
-
-
-class ArchiveConfig(Settings):
-    """[archive]: the folder for pictures; max_megabytes caps it, in 10^6 bytes, the oldest pictures leave first."""
-
-    path: Path = Path("archive")
-    keep: Keep = "defect"
-    max_megabytes: float | None = Field(default=None, gt=0.0)
 
 
 class StationConfig(Settings):
