@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
-from segdec_edge.config.load import Settings
+from segdec_edge.config.feed import FeedConfig
 
 Trigger = Literal["free", "software", "hardware"]
 """free: it takes pictures by itself; software: one for each trigger(); hardware: one for each pulse on its line."""
@@ -32,7 +32,7 @@ Secret = Annotated[SecretStr, BeforeValidator(_text_only)]
 """A text that may hold a login: no message and no report shows it."""
 
 
-class SourceConfig(Settings):
+class SourceConfig(FeedConfig):
     """What every camera's table has: name tells the cameras of one station apart, in part ids and in reports."""
 
     name: str = Field(default="camera", pattern=r"^[a-z][a-z0-9_]*$", max_length=32)

@@ -12,6 +12,7 @@ from segdec_edge.config.camera import CameraConfig, ReplayConfig
 from segdec_edge.config.load import Settings, beside, load_toml
 from segdec_edge.config.parts import PartsConfig
 from segdec_edge.config.rules import DebounceConfig, RuleConfig, ViewConfig, refuse_unused_mask
+from segdec_edge.errors import ConfigError
 
 CameraName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
@@ -19,8 +20,11 @@ CameraName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 class InspectionConfig(Settings):
     """[station]: bundle is the artefact that judges; threshold overrides the bundle's own, in [0, 1], and is logged.
 
-    timeout_s: how long to wait for a frame before the camera counts as lost; any_size: judge also pictures of another
-    size than those trained on, which are UNKNOWN otherwise.
+    timeout_s: how long to wait for a frame before the camera counts as lost, unless its table says it; any_size:
+    judge also pictures of another size than those trained on, which are UNKNOWN otherwise. own_backends: one for each
+    camera instead of one for all; batch_ms: how long pictures of several cameras wait for each other to be judged
+    together. hang_s: when a backend that does not answer is given up and opened again. drain_s: how long a stop waits
+    for what was triggered. on_ledger_failure: "go_on" inspects and rejects on while no row can be written, "stop" ends.
     """
 
     bundle: Path
@@ -29,6 +33,11 @@ class InspectionConfig(Settings):
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
     timeout_s: float = Field(default=5.0, gt=0.0, le=86400.0)
     any_size: bool = False
+    own_backends: bool = False
+    batch_ms: float = Field(default=0.0, ge=0.0, le=1000.0)
+    hang_s: float = Field(default=10.0, ge=0.1, le=3600.0)
+    drain_s: float = Field(default=10.0, ge=0.0, le=3600.0)
+    on_ledger_failure: Literal["go_on", "stop"] = "go_on"
 
 
 class LedgerConfig(Settings):
@@ -38,10 +47,13 @@ class LedgerConfig(Settings):
 
 
 class StationConfig(Settings):
-    """A whole station.toml. view holds for every camera that has none of its own in [views.NAME]."""
+    """A whole station.toml: one [camera] or several [[cameras]]. view holds for every camera without its own
+    [views.NAME].
+    """
 
     station: InspectionConfig
-    camera: CameraConfig
+    camera: CameraConfig | None = None
+    cameras: tuple[CameraConfig, ...] = ()
     ledger: LedgerConfig = LedgerConfig()
     archive: ArchiveConfig = ArchiveConfig()
     rule: RuleConfig = RuleConfig()
@@ -51,14 +63,23 @@ class StationConfig(Settings):
     parts: PartsConfig = PartsConfig()
 
     @model_validator(mode="after")
+    def _cameras_are_told_apart(self) -> StationConfig:
+        if (self.camera is None) == (not self.cameras):
+            raise ValueError("wanted [camera] or one [[cameras]] or more. Write one of them.")
+        names = [camera.name for camera in self.cameras]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"cameras.name {', '.join(twice)} comes twice, wanted each once. Change one.")
+        return self
+
+    @model_validator(mode="after")
     def _frames_come_in_time(self) -> StationConfig:
-        rate_hz = self.camera.rate_hz if isinstance(self.camera, ReplayConfig) else 0.0
-        timeout_s = self.station.timeout_s
-        if rate_hz > 0 and 1 / rate_hz >= timeout_s:
-            raise ValueError(
-                f"camera.rate_hz {rate_hz:g} gives a frame every {1 / rate_hz:g} s, wanted less than station.timeout_s"
-                f" ({timeout_s:g} s). Raise station.timeout_s."
-            )
+        for camera in self.all_cameras:
+            rate_hz = camera.rate_hz if isinstance(camera, ReplayConfig) else 0.0
+            if rate_hz > 0 and 1 / rate_hz >= self.station.timeout_s:
+                raise ValueError(
+                    f"camera.rate_hz {rate_hz:g} gives a frame every {1 / rate_hz:g} s, wanted less than"
+                    f" station.timeout_s ({self.station.timeout_s:g} s). Raise station.timeout_s."
+                )
         return self
 
     @model_validator(mode="after")
@@ -66,6 +87,19 @@ class StationConfig(Settings):
         for view in (self.view, *self.views.values()):
             refuse_unused_mask(self.rule, view)
         return self
+
+    @property
+    def all_cameras(self) -> tuple[CameraConfig, ...]:
+        """The cameras, from either way of writing them."""
+        return self.cameras if self.camera is None else (self.camera,)
+
+    def camera_named(self, name: str | None) -> CameraConfig:
+        """The camera of that name, the first for None. Raises ConfigError."""
+        for camera in self.all_cameras:
+            if name in (None, camera.name):
+                return camera
+        known = ", ".join(camera.name for camera in self.all_cameras)
+        raise ConfigError(f"no camera {name!a} in this file, wanted one of: {known}. Correct the name.")
 
     def view_of(self, camera: str) -> ViewConfig:
         """What is looked at in a camera's pictures."""
@@ -79,7 +113,8 @@ def load_station(path: Path) -> StationConfig:
     return config.model_copy(
         update={
             "station": beside(config.station, folder),
-            "camera": beside(config.camera, folder),
+            "camera": None if config.camera is None else beside(config.camera, folder),
+            "cameras": tuple(beside(camera, folder) for camera in config.cameras),
             "ledger": beside(config.ledger, folder),
             "archive": beside(config.archive, folder),
             "view": config.view.beside(folder),

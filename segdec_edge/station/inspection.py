@@ -45,6 +45,10 @@ class Inspector:
         self._view, self._ignore, self._camera, self._recipe = view, ignore, camera, recipe
         self._grid: Grid | None = None
 
+    @property
+    def backend(self) -> Backend:
+        return self._backend
+
     def inspect(self, frame: Frame, part_id: str) -> Verdict:
         """Judge one frame. A picture that shows nothing, a backend that fails or gives no prediction: UNKNOWN."""
         return self.inspect_batch([frame], [part_id])[0]
