@@ -20,9 +20,11 @@ SegdecError
 ├── BackendError          a runtime that is missing or failed
 ├── CameraError
 │   ├── CameraLost        the source is gone; the station must rebuild the camera
+│   ├── CameraIdle        nothing was due in the time given, nothing is wrong: read again
 │   ├── FrameLost         one trigger without a usable picture: that part is UNKNOWN
 │   └── EndOfStream       a finite source has delivered its last frame
 ├── OutputError           a ledger, archive or protocol sink that refused a verdict
+│   └── LedgerFull        no room for the ledger's next row; it goes on once there is
 └── StorageError          a file that could not be written whole (disk full, no permission)
 
 Only the CLI catches SegdecError; anything else is a bug and keeps its traceback.
@@ -112,6 +114,10 @@ class CameraLost(CameraError):
     pass
 
 
+class CameraIdle(CameraError):
+    pass
+
+
 class FrameLost(CameraError):
     """One trigger that brought no usable picture.
 
@@ -130,6 +136,10 @@ class EndOfStream(CameraError):
 
 
 class OutputError(SegdecError):
+    pass
+
+
+class LedgerFull(OutputError):
     pass
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from segdec_edge.errors import PictureError
 from segdec_edge.types import Pixels
+from segdec_edge.view import WHOLE, View
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MIN_CONTRAST = 0.5
@@ -83,11 +84,13 @@ def to_eight_bit(pixels: NDArray[np.generic], source: str) -> Pixels:
     raise PictureError(f"{source}: shape {pixels.shape}, wanted (H, W) or (H, W, 3). Save it as grey or colour.")
 
 
-def prepare(pixels: Pixels, size_hw: tuple[int, int], channels: int) -> Pixels:
+def prepare(pixels: Pixels, size_hw: tuple[int, int], channels: int, view: View = WHOLE) -> Pixels:
     """Make the network's input from any picture: (H, W, C) uint8, contiguous, grey (1) or BGR (3), bilinear resize.
 
-    pixels (h, w) or (h, w, 3) BGR. This is all that happens outside the graph; scaling and layout are its first layers.
+    pixels (h, w) or (h, w, 3) BGR; view: the region to look at, and how to turn it. This is all that happens outside
+    the graph; scaling and layout are its first layers. Raises PictureError where the region sticks out.
     """
+    pixels = view.apply(pixels)
     if channels == 1 and pixels.ndim == 3:
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
     elif channels == 3 and pixels.ndim == 2:
@@ -121,8 +124,13 @@ def refuse_flat(prepared: Pixels, source: str) -> Pixels:
     return prepared
 
 
-def refuse_other_size(pixels: Pixels, source_hw: tuple[tuple[int, int], tuple[int, int]] | None, source: str) -> Pixels:
-    """Give back a picture (h, w[, 3]) whose sides are within 10 % of those trained on; None takes any size.
+def refuse_other_size(
+    pixels: Pixels,
+    source_hw: tuple[tuple[int, int], tuple[int, int]] | None,
+    source: str,
+    view: View = WHOLE,
+) -> Pixels:
+    """Give back a picture (h, w[, 3]) of which the view sees sides within 10 % of those trained on; None: any size.
 
     A crop or a strip would be stretched to the network's input, and its defects would no longer look like any.
     Raises PictureError.
@@ -130,11 +138,12 @@ def refuse_other_size(pixels: Pixels, source_hw: tuple[tuple[int, int], tuple[in
     if source_hw is None:
         return pixels
     low, high = source_hw
-    for side, smallest, largest in zip(pixels.shape[:2], low, high, strict=True):
+    seen_hw = view.size_in((pixels.shape[0], pixels.shape[1]))
+    for side, smallest, largest in zip(seen_hw, low, high, strict=True):
         if not smallest / SIZE_TOLERANCE <= side <= largest * SIZE_TOLERANCE:
             trained = f"{low[0]}x{low[1]}" + ("" if low == high else f" to {high[0]}x{high[1]}")
             raise PictureError(
-                f"{source}: a picture of {pixels.shape[0]}x{pixels.shape[1]} (HxW), trained on {trained}, wanted sides"
+                f"{source}: a picture of {seen_hw[0]}x{seen_hw[1]} (HxW), trained on {trained}, wanted sides"
                 " within 10 %. Check the camera's region and binning, or train on such pictures."
             )
     return pixels

@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every run, and none too slow: other work shares the machine.
+settings.register_profile("segdec", deadline=None, derandomize=True, database=None)
+settings.load_profile("segdec")
 
 
 def _data_folder() -> Path:

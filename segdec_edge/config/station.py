@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from segdec_edge.config.load import Settings, load_toml
-from segdec_edge.files import from_home
+from segdec_edge.config.archive import ArchiveConfig
+from segdec_edge.config.camera import CameraConfig, ReplayConfig
+from segdec_edge.config.load import Settings, beside, load_toml
+from segdec_edge.config.parts import PartsConfig
+from segdec_edge.config.rules import DebounceConfig, RuleConfig, ViewConfig, refuse_unused_mask
+from segdec_edge.errors import ConfigError
 
-Keep = Literal["defect", "all", "none"]
-"""Which parts' pictures are archived; UNKNOWN counts with defect."""
+CameraName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
 
 class InspectionConfig(Settings):
     """[station]: bundle is the artefact that judges; threshold overrides the bundle's own, in [0, 1], and is logged.
 
-    timeout_s: how long to wait for a frame before the camera counts as lost; any_size: judge also pictures of another
-    size than those trained on, which are UNKNOWN otherwise.
+    timeout_s: how long to wait for a frame before the camera counts as lost, unless its table says it; any_size:
+    judge also pictures of another size than those trained on, which are UNKNOWN otherwise. own_backends: one for each
+    camera instead of one for all; batch_ms: how long pictures of several cameras wait for each other to be judged
+    together. hang_s: when a backend that does not answer is given up and opened again. drain_s: how long a stop waits
+    for what was triggered. on_ledger_failure: "go_on" inspects and rejects on while no row can be written, "stop" ends.
     """
 
     bundle: Path
@@ -27,20 +33,11 @@ class InspectionConfig(Settings):
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
     timeout_s: float = Field(default=5.0, gt=0.0, le=86400.0)
     any_size: bool = False
-
-
-class CameraConfig(Settings):
-    """[camera]: a replay of a folder, a video file, or a .txt list of pictures, one path a line.
-
-    rate_hz: pictures a second, 0 for as fast as possible; loop: start again at the end;
-    pattern: which pictures of a folder, as a shell writes it (*_front.png).
-    """
-
-    path: Path
-    kind: Literal["replay"] = "replay"
-    rate_hz: float = Field(default=0.0, ge=0.0, le=100000.0)
-    loop: bool = False
-    pattern: str = Field(default="*", min_length=1)
+    own_backends: bool = False
+    batch_ms: float = Field(default=0.0, ge=0.0, le=1000.0)
+    hang_s: float = Field(default=10.0, ge=0.1, le=3600.0)
+    drain_s: float = Field(default=10.0, ge=0.0, le=3600.0)
+    on_ledger_failure: Literal["go_on", "stop"] = "go_on"
 
 
 class LedgerConfig(Settings):
@@ -49,31 +46,64 @@ class LedgerConfig(Settings):
     path: Path = Path("ledger.sqlite")
 
 
-class ArchiveConfig(Settings):
-    """[archive]: the folder for pictures; max_megabytes caps it, in 10^6 bytes, the oldest pictures leave first."""
-
-    path: Path = Path("archive")
-    keep: Keep = "defect"
-    max_megabytes: float | None = Field(default=None, gt=0.0)
-
-
 class StationConfig(Settings):
-    """A whole station.toml."""
+    """A whole station.toml: one [camera] or several [[cameras]]. view holds for every camera without its own
+    [views.NAME].
+    """
 
     station: InspectionConfig
-    camera: CameraConfig
+    camera: CameraConfig | None = None
+    cameras: tuple[CameraConfig, ...] = ()
     ledger: LedgerConfig = LedgerConfig()
     archive: ArchiveConfig = ArchiveConfig()
+    rule: RuleConfig = RuleConfig()
+    view: ViewConfig = ViewConfig()
+    views: dict[CameraName, ViewConfig] = Field(default_factory=dict)
+    debounce: DebounceConfig | None = None
+    parts: PartsConfig = PartsConfig()
+
+    @model_validator(mode="after")
+    def _cameras_are_told_apart(self) -> StationConfig:
+        if (self.camera is None) == (not self.cameras):
+            raise ValueError("wanted [camera] or one [[cameras]] or more. Write one of them.")
+        names = [camera.name for camera in self.cameras]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"cameras.name {', '.join(twice)} comes twice, wanted each once. Change one.")
+        return self
 
     @model_validator(mode="after")
     def _frames_come_in_time(self) -> StationConfig:
-        rate_hz, timeout_s = self.camera.rate_hz, self.station.timeout_s
-        if rate_hz > 0 and 1 / rate_hz >= timeout_s:
-            raise ValueError(
-                f"camera.rate_hz {rate_hz:g} gives a frame every {1 / rate_hz:g} s, wanted less than station.timeout_s"
-                f" ({timeout_s:g} s). Raise station.timeout_s."
-            )
+        for camera in self.all_cameras:
+            rate_hz = camera.rate_hz if isinstance(camera, ReplayConfig) else 0.0
+            if rate_hz > 0 and 1 / rate_hz >= self.station.timeout_s:
+                raise ValueError(
+                    f"camera.rate_hz {rate_hz:g} gives a frame every {1 / rate_hz:g} s, wanted less than"
+                    f" station.timeout_s ({self.station.timeout_s:g} s). Raise station.timeout_s."
+                )
         return self
+
+    @model_validator(mode="after")
+    def _masks_have_an_effect(self) -> StationConfig:
+        for view in (self.view, *self.views.values()):
+            refuse_unused_mask(self.rule, view)
+        return self
+
+    @property
+    def all_cameras(self) -> tuple[CameraConfig, ...]:
+        """The cameras, from either way of writing them."""
+        return self.cameras if self.camera is None else (self.camera,)
+
+    def camera_named(self, name: str | None) -> CameraConfig:
+        """The camera of that name, the first for None. Raises ConfigError."""
+        for camera in self.all_cameras:
+            if name in (None, camera.name):
+                return camera
+        known = ", ".join(camera.name for camera in self.all_cameras)
+        raise ConfigError(f"no camera {name!a} in this file, wanted one of: {known}. Correct the name.")
+
+    def view_of(self, camera: str) -> ViewConfig:
+        """What is looked at in a camera's pictures."""
+        return self.views.get(camera, self.view)
 
 
 def load_station(path: Path) -> StationConfig:
@@ -82,14 +112,12 @@ def load_station(path: Path) -> StationConfig:
     folder = path.resolve().parent
     return config.model_copy(
         update={
-            "station": _resolved(config.station, "bundle", folder),
-            "camera": _resolved(config.camera, "path", folder),
-            "ledger": _resolved(config.ledger, "path", folder),
-            "archive": _resolved(config.archive, "path", folder),
+            "station": beside(config.station, folder),
+            "camera": None if config.camera is None else beside(config.camera, folder),
+            "cameras": tuple(beside(camera, folder) for camera in config.cameras),
+            "ledger": beside(config.ledger, folder),
+            "archive": beside(config.archive, folder),
+            "view": config.view.beside(folder),
+            "views": {name: view.beside(folder) for name, view in config.views.items()},
         }
     )
-
-
-def _resolved(table: Settings, key: str, folder: Path) -> Settings:
-    written: Path = getattr(table, key)
-    return table.model_copy(update={key: folder / from_home(written)})

@@ -49,6 +49,7 @@ def main() -> int:
     parser.add_argument("--inference-s", type=float, default=0.0)
     parser.add_argument("--ledger-s", type=float, default=0.0)
     parser.add_argument("--file-limit", type=int)
+    parser.add_argument("--stop-on-ledger-failure", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
 
@@ -61,7 +62,7 @@ def main() -> int:
     run_id = new_run_id()
     ledger = TellingLedger(options.base / "ledger.sqlite", run_id)
     ledger.pause_s = options.ledger_s
-    recorder = Recorder(ledger, Archive(options.base / "archive"))
+    recorder = Recorder(ledger, Archive(options.base / "archive"), stops=options.stop_on_ledger_failure)
     inspector = Inspector(FakeBackend(judge), Rule(0.5), "ab" * 32)
     try:
         with ReplayCamera(options.source, options.rate, loop=True) as camera:

@@ -13,6 +13,8 @@ import pytest
 from segdec_edge.errors import OutputError
 from segdec_edge.outputs.archive import Archive
 from segdec_edge.outputs.ledger import Ledger, read_rows
+from segdec_edge.station import recorder as module
+from segdec_edge.station.alarms import Alarms
 from segdec_edge.station.recorder import Recorder
 from segdec_edge.types import Frame, Label
 
@@ -32,6 +34,13 @@ class SlowLedger(Ledger):
         super().write_all(verdicts)
 
 
+def wait_until(holds, within_s: float = 10.0) -> None:
+    until = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
 def filled(ledger: Ledger, pages: int = 12) -> Ledger:
     ledger._database.execute(f"PRAGMA max_page_count = {pages}")
     return ledger
@@ -45,21 +54,41 @@ def archive(tmp_path: Path) -> Archive:
 def test_leaving_it_waits_for_every_row(tmp_path: Path, archive: Archive, make_verdict) -> None:
     path = tmp_path / "ledger.sqlite"
     with closing(SlowLedger(path, "run")) as ledger:
-        with Recorder(ledger, archive, capacity=8) as recorder:
+        with Recorder(ledger, archive) as recorder:
             for sequence in range(40):
                 recorder.put(make_verdict(sequence), None)
         assert [row.sequence for row in read_rows(path)] == list(range(40))
         assert max(ledger.batches) > 1  # what waits goes in one transaction
-        assert max(ledger.batches) <= 8
+        assert recorder.recorded == 40
 
 
-def test_full_queue_holds_up_instead_of_dropping(tmp_path: Path, archive: Archive, make_verdict) -> None:
-    with closing(SlowLedger(tmp_path / "ledger.sqlite", "run")) as ledger, Recorder(ledger, archive, 2) as recorder:
+def test_source_that_can_wait_is_held_up_by_a_slow_ledger(tmp_path: Path, archive: Archive, make_verdict) -> None:
+    with (
+        closing(SlowLedger(tmp_path / "ledger.sqlite", "run")) as ledger,
+        Recorder(ledger, archive, rows=2) as recorder,
+    ):
         started = time.monotonic()
         for sequence in range(12):
+            while not recorder.wait_for_room(0.01):
+                pass
             recorder.put(make_verdict(sequence), None)
-            assert len(recorder._waiting) <= 2
+            assert recorder.waiting <= 2
         assert time.monotonic() - started > 4 * ledger.pause_s
+
+
+def test_source_that_can_wait_waits_for_pictures_too(tmp_path: Path, make_verdict) -> None:
+    class SlowArchive(Archive):
+        def write(self, verdict, frame) -> None:
+            time.sleep(0.02)
+
+    frame = Frame(np.zeros((8, 8), np.uint8), 0, 1, 1, "x")
+    slow = SlowArchive(tmp_path / "archive")
+    with closing(Ledger(tmp_path / "ledger.sqlite", "run")) as ledger, Recorder(ledger, slow, 2) as recorder:
+        for sequence in range(10):
+            while not recorder.wait_for_room(1.0):
+                pass
+            recorder.put(make_verdict(sequence, Label.DEFECT), frame)
+    assert recorder.archive_failures == 0
 
 
 def test_putting_does_not_wait_for_the_disk(tmp_path: Path, archive: Archive, make_verdict) -> None:
@@ -71,54 +100,89 @@ def test_putting_does_not_wait_for_the_disk(tmp_path: Path, archive: Archive, ma
         assert time.monotonic() - started < ledger.pause_s
 
 
-def test_only_pictures_that_will_be_kept_wait_in_memory(tmp_path: Path, archive: Archive, make_verdict) -> None:
+def test_only_pictures_that_will_be_kept_wait_and_no_more_than_fit(
+    tmp_path: Path, archive: Archive, make_verdict
+) -> None:
     frame = Frame(np.zeros((8, 8), np.uint8), 0, 1, 1, "x")
-    recorder = Recorder(None, archive)  # type: ignore[arg-type]
-    for sequence, label in enumerate(Label):
+    recorder = Recorder(None, archive, 2)  # type: ignore[arg-type]
+    for sequence, label in enumerate([*Label, Label.DEFECT, Label.DEFECT]):
         recorder.put(make_verdict(sequence, label), frame)
-    assert [kept is frame for _, kept in recorder._waiting] == [False, True, True]
+    assert [kept is frame for _, kept, _ in recorder._waiting] == [False, True, True, False, False]
+    assert recorder.archive_failures == 2
 
 
+@pytest.mark.parametrize("stops", [False, True])
 def test_full_ledger_ends_with_every_unrecorded_part_named(
-    tmp_path: Path, archive: Archive, make_verdict, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, archive: Archive, make_verdict, caplog: pytest.LogCaptureFixture, stops: bool
 ) -> None:
     path = tmp_path / "ledger.sqlite"
-    put = 0
     told = pytest.raises(OutputError, match=r"parts were decided but not recorded.*disk is full")
-    with closing(filled(Ledger(path, "run"))) as ledger, told, Recorder(ledger, archive) as recorder:
-        for put in range(10_000):
-            recorder.put(make_verdict(put, Label.DEFECT), None)
+    with (
+        closing(filled(Ledger(path, "run"))) as ledger,
+        told,
+        Recorder(ledger, archive, stops=stops, held=200) as recorder,
+    ):
+        for sequence in range(400):
+            recorder.put(make_verdict(sequence, Label.DEFECT), None)
+            time.sleep(0.001)
+        assert recorder.must_stop == stops
+        assert recorder.failure is not None
+        assert recorder.lost > 0
     recorded = [row.part_id for row in read_rows(path)]
-    named = [record.args[0].split()[1] for record in caplog.records if "not recorded" in record.msg]
-    assert 0 < put < 9_999
+    named = [record.args[0].split()[1] for record in caplog.records if "not recorded: %s" in record.msg]
     assert recorded
-    assert recorded + named == [f"run-{sequence:06d}" for sequence in range(put + 1)]
-    assert "DEFECT, score 0.250000, 0.png: because" not in caplog.text
-    assert f"run-{put:06d} DEFECT, score 0.250000, {put}.png: because" in caplog.text
+    assert sorted(recorded + named) == [f"run-{sequence:06d}" for sequence in range(400)]
+    assert "run-000399 DEFECT, score 0.250000, 399.png: because" in caplog.text
+    assert caplog.text.count("alarm ledger:") == 1
 
 
-def test_full_ledger_frees_whoever_waits_for_room(tmp_path: Path, archive: Archive, make_verdict) -> None:
-    class Failing(SlowLedger):
-        def write_all(self, verdicts) -> None:
-            time.sleep(self.pause_s)
-            raise OutputError("the disk is full")
+class Broken(Ledger):
+    """Fails while `error` is set."""
 
-    started = time.monotonic()
-    told = pytest.raises(OutputError, match="3 parts were decided")
-    with closing(Failing(tmp_path / "ledger.sqlite", "run")) as ledger, told, Recorder(ledger, archive, 2) as recorder:
+    error: Exception | None = None
+
+    def write_all(self, verdicts) -> None:
+        if self.error is not None:
+            raise self.error
+        super().write_all(verdicts)
+
+
+@pytest.mark.parametrize("error", [OutputError("the disk is full"), ZeroDivisionError("bug")])
+def test_rows_are_held_and_written_once_the_ledger_takes_them_again(
+    tmp_path: Path, archive: Archive, make_verdict, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", (0.02, 0.05))
+    path, alarms = tmp_path / "ledger.sqlite", Alarms()
+    with closing(Broken(path, "run")) as ledger, Recorder(ledger, archive, 2, alarms=alarms) as recorder:
+        ledger.error = error
         for sequence in range(10):
-            recorder.put(make_verdict(sequence), None)
-    assert time.monotonic() - started < 2
+            recorder.put(make_verdict(sequence, Label.DEFECT, heatmap=np.zeros((4, 4), np.float32)), None)
+        wait_until(lambda: recorder.failure is not None)
+        assert [alarm.name for alarm in alarms.active()] == ["ledger"]
+        assert recorder.wait_for_room(0.1)  # what fails holds up nobody
+        ledger.error = None
+        wait_until(lambda: recorder.recorded == 10)
+        assert not alarms.active()
+    assert [row.sequence for row in read_rows(path)] == list(range(10))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_bug_in_the_writer_is_no_silence_either(tmp_path: Path, archive: Archive, make_verdict) -> None:
-    class Broken(Ledger):
-        def write_all(self, verdicts) -> None:
-            raise ZeroDivisionError
+def test_pictures_stop_first(tmp_path: Path, archive: Archive, make_verdict) -> None:
+    frame = Frame(np.zeros((8, 8), np.uint8), 0, 1, 1, "x")
+    told = pytest.raises(OutputError, match="the disk is full")
+    with closing(Broken(tmp_path / "ledger.sqlite", "run")) as ledger, told, Recorder(ledger, archive) as recorder:
+        ledger.error = OutputError("the disk is full")
+        recorder.put(make_verdict(0, Label.DEFECT), frame)
+        wait_until(lambda: recorder.failure is not None)
+        recorder.put(make_verdict(1, Label.DEFECT), frame)
+        assert all(kept is None for _, kept, _ in recorder._waiting)
+    assert recorder.archive_failures == 2
+    assert not list(tmp_path.glob("archive/*/*"))
 
+
+def test_bug_in_the_ledger_is_no_silence_either(tmp_path: Path, archive: Archive, make_verdict) -> None:
     told = pytest.raises(OutputError, match="a fault of its own")
     with closing(Broken(tmp_path / "ledger.sqlite", "run")) as ledger, told, Recorder(ledger, archive, 1) as recorder:
+        ledger.error = ZeroDivisionError()
         for sequence in range(5):
             recorder.put(make_verdict(sequence), None)
 
@@ -127,7 +191,7 @@ def test_failing_archive_loses_no_row(tmp_path: Path, make_verdict) -> None:
     (tmp_path / "archive").write_text("a file in the folder's place")
     frame = Frame(np.zeros((8, 8), np.uint8), 0, 1, 1, "x")
     path = tmp_path / "ledger.sqlite"
-    with closing(Ledger(path, "run")) as ledger, Recorder(ledger, Archive(tmp_path / "archive")) as recorder:
+    with closing(Ledger(path, "run")) as ledger, Recorder(ledger, Archive(tmp_path / "archive"), 64) as recorder:
         for sequence in range(30):
             recorder.put(make_verdict(sequence, Label.DEFECT), frame)
     assert recorder.archive_failures == 30
@@ -136,6 +200,7 @@ def test_failing_archive_loses_no_row(tmp_path: Path, make_verdict) -> None:
 
 def test_row_is_durable_before_its_picture(tmp_path: Path, make_verdict) -> None:
     path = tmp_path / "ledger.sqlite"
+    frame = Frame(np.zeros((8, 8), np.uint8), 0, 1, 1, "x")
     seen: list[int] = []
 
     class Looking(Archive):
@@ -144,7 +209,7 @@ def test_row_is_durable_before_its_picture(tmp_path: Path, make_verdict) -> None
 
     with closing(Ledger(path, "run")) as ledger, Recorder(ledger, Looking(tmp_path / "archive")) as recorder:
         for sequence in range(5):
-            recorder.put(make_verdict(sequence, Label.DEFECT), None)
+            recorder.put(make_verdict(sequence, Label.DEFECT), frame)
     assert seen == [1] * 5
 
 

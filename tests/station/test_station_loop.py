@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -14,9 +15,12 @@ import pytest
 
 from segdec_edge.errors import BackendError, CameraLost
 from segdec_edge.outputs.archive import PART_FILE
+from segdec_edge.station.grab import Source
 from segdec_edge.station.loop import new_run_id, part_id
 from segdec_edge.station.stop import Stop
 from tests.fakes import level, plain_part
+
+QUEUE = Source().queue
 
 
 def test_counts_rows_and_pictures_agree(pictures: Path, station, fake_backend) -> None:
@@ -35,7 +39,7 @@ def test_counts_rows_and_pictures_agree(pictures: Path, station, fake_backend) -
         assert row.source == str(pictures / f"{row.sequence:02}.png")
         assert row.score == pytest.approx(level(cv2.imread(row.source, 0)), abs=1e-6)
         assert row.captured_ns <= row.decided_ns
-    kept = {path.name for path in (station.base / "archive" / "DEFECT").iterdir()}
+    kept = {path.name for path in (station.base / "archive" / "DEFECT").glob("[!.]*")}
     assert kept == {f"{one.part_id}{end}" for one in summary.flagged for end in (".png", "_overlay.jpg")}
     assert all(PART_FILE.fullmatch(name) for name in kept)
 
@@ -66,7 +70,8 @@ def test_backend_that_fails_in_the_middle_costs_only_those_parts(
     summary = station.run(pictures, fake_backend(judge))
     assert (summary.parts, summary.unknown) == (20, 4)
     assert [row.sequence for row in station.rows if row.reason == "device lost"] == [8, 9, 10, 11]
-    assert caplog.text.count("device lost") == 1  # the same fault at 60 Hz is one line
+    assert caplog.text.count("is UNKNOWN: device lost") == 1  # the same fault at 60 Hz is one line
+    assert caplog.text.count("alarm backend: ") == 1
     assert len(list((station.base / "archive" / "UNKNOWN").glob("*.png"))) == 4
 
 
@@ -126,8 +131,9 @@ def test_loop_mode_runs_until_stopped_from_another_thread(pictures: Path, statio
         return level(picture)
 
     summary = station.run(pictures, fake_backend(judge), stop=stop)
-    assert summary.parts == 50 == len(station.rows)
-    assert summary.defect == 10
+    assert 50 <= summary.parts <= 50 + QUEUE  # what was triggered by then is judged too
+    assert [row.sequence for row in station.rows] == list(range(summary.parts))
+    assert summary.unknown == 0
 
 
 def test_stop_before_the_start_inspects_nothing(pictures: Path, station, fake_backend) -> None:
@@ -180,8 +186,10 @@ def test_memory_stays_flat(tmp_path: Path, station, fake_backend) -> None:
     stop, sizes = Stop(), []
 
     def judge(picture) -> float:
+        if len(sizes) in (300, 599):
+            gc.collect()  # Python keeps some thousand freed tuples at hand; they are no growth
         sizes.append(tracemalloc.get_traced_memory()[0] if len(sizes) in (300, 599) else 0)
-        if len(sizes) == 600:
+        if len(sizes) >= 600:
             stop.request()
         return 0.9
 
@@ -190,4 +198,4 @@ def test_memory_stays_flat(tmp_path: Path, station, fake_backend) -> None:
         station.run(folder, fake_backend(judge), stop=stop)
     finally:
         tracemalloc.stop()
-    assert sizes[599] - sizes[300] < 300 * 500  # a held picture of 32×32 takes twice that
+    assert sizes[599] - sizes[300] < 300 * 800  # a held picture of 32×32 alone takes 1024

@@ -75,7 +75,7 @@ def test_station_runs_from_its_file(station_toml: Path) -> None:
     summary = run(load_station(station_toml), Console(file=out, width=200))
     assert (summary.parts, summary.ok, summary.defect, summary.unknown) == (20, 15, 4, 1)
     rows = list(read_rows(station_toml.parent / "ledger.sqlite", summary.run_id))
-    assert [row.sequence for row in rows] == list(range(20))
+    assert sorted(row.sequence for row in rows) == list(range(20))  # a picture that is lost has its verdict first
     assert {row.threshold for row in rows} == {0.5}
     assert len({row.bundle_sha256 for row in rows}) == 1
     assert len(list((station_toml.parent / "archive").rglob("*.png"))) == 4

@@ -77,7 +77,7 @@ def test_signal_ends_it_with_every_decided_part_recorded(
     assert [row.part_id for row in rows] == seen + more
     assert [row.sequence for row in rows] == list(range(len(rows)))
     flagged = {row.part_id for row in rows if row.verdict != "OK"}
-    files = [path for path in (tmp_path / "archive").rglob("*") if path.is_file()]
+    files = [path for path in (tmp_path / "archive").rglob("*.*") if path.suffix in (".png", ".jpg")]
     assert {PART_FILE.fullmatch(path.name)["part_id"] for path in files} == flagged  # type: ignore[index]
     assert len(files) == 2 * len(flagged)
 
@@ -94,8 +94,17 @@ def test_kill_leaves_a_ledger_without_a_gap(pictures: Path, tmp_path: Path) -> N
         assert [row.part_id for row in rows][: len(seen)] == seen
 
 
-def test_ledger_that_cannot_grow_stops_it_with_every_part_accounted_for(pictures: Path, tmp_path: Path) -> None:
-    with child(pictures, tmp_path, "--file-limit", "60000") as process:
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_ledger_that_cannot_grow_leaves_every_part_accounted_for(pictures: Path, tmp_path: Path, goes_on: bool) -> None:
+    options = ["--file-limit", "60000", "--rate", "300"] + ([] if goes_on else ["--stop-on-ledger-failure"])
+    with child(pictures, tmp_path, *options) as process:
+        if goes_on:
+            log = tmp_path / "log"
+            while "alarm ledger" not in log.read_text():
+                time.sleep(0.05)
+            time.sleep(0.5)
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
         recorded = the_rest(process)
     err = (tmp_path / "log").read_text()
     assert process.returncode == 1
@@ -107,7 +116,8 @@ def test_ledger_that_cannot_grow_stops_it_with_every_part_accounted_for(pictures
     assert [row.part_id for row in rows_of(tmp_path)] == recorded
     together = recorded + named
     assert [int(part_id.rsplit("-", 1)[1]) for part_id in together] == list(range(len(together)))
-    assert named
+    assert len(named) > (20 if goes_on else 0)
+    assert err.count("alarm ledger:") == 1
 
 
 def test_handlers_are_put_back() -> None:

@@ -1,0 +1,297 @@
+"""One backend on one thread, and the cameras it serves. Knows no camera's ways, no ledger and no output.
+
+The lane's thread takes what waits, infers and decides. A backend that hangs is left behind with its thread: its parts
+are UNKNOWN, and a new backend is opened on a new thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Condition, Event, Thread
+
+from segdec_edge.errors import BackendError
+from segdec_edge.station.alarms import Alarms
+from segdec_edge.station.intake import Intake
+from segdec_edge.station.judging import Judges, bug, judged, predicted, told, unusable, work_of
+from segdec_edge.station.part import Part
+from segdec_edge.station.register import Register
+from segdec_edge.station.supervisor import Turn, guarded, itself, join_all, start_thread
+from segdec_edge.types import Frame
+
+_log = logging.getLogger(__name__)
+
+OPEN_LIMIT_S = 600.0
+"""TensorRT may take minutes to load a large engine on a Jetson."""
+REOPEN_S = (1.0, 30.0)
+"""The shortest and the longest wait before a backend is opened again."""
+FAILURES_IN_A_ROW = 5
+"""As many batches without a usable prediction, and the backend is opened again."""
+HUNG_THREADS = 2
+"""Each may hold a model's memory: as many may hang at a time."""
+
+Opener = Callable[[], Judges]
+
+
+class Lane:
+    """open_judges: a new, warm backend each time; None where the one given at the start cannot be opened again.
+
+    hang_s: after which a call is given up; batch_ms: how long pictures of several cameras wait for each other.
+    """
+
+    def __init__(
+        self,
+        open_judges: Opener,
+        register: Register,
+        alarms: Alarms,
+        *,
+        name: str = "backend",
+        hang_s: float = 10.0,
+        batch_ms: float = 0.0,
+        reopens: bool = True,
+    ) -> None:
+        self.name = name
+        self.changed = Condition()
+        self.judges: Judges | None = None
+        self.error: Exception | None = None
+        self.opened = Event()
+        self._open, self._register, self._alarms, self._reopens = open_judges, register, alarms, reopens
+        self._hang_s, self._batch_ms = hang_s, batch_ms
+        self._intakes: list[Intake] = []
+        self._retired: list[Judges] = []
+        self._turn = Turn()
+        self._in_hand: list[Part] = []
+        self._hung: list[Thread] = []
+        self._failures = self._reopened = self._first = 0
+        self._closing = False
+
+    def serve(self, intake: Intake) -> None:
+        """Take this camera's parts too. Before start()."""
+        self._intakes.append(intake)
+
+    def start(self) -> None:
+        self._begin()
+
+    def stop(self) -> None:
+        """End once nothing waits any more."""
+        with self.changed:
+            self._closing = True
+            self.changed.notify_all()
+
+    def join(self, within_s: float) -> None:
+        """Wait for the thread; one that hangs in its backend is left behind, by name."""
+        turn = self._turn
+        if turn.thread is not None and join_all([turn.thread], within_s):
+            turn.abandoned = True
+
+    def swap(self, judges: Judges, open_judges: Opener | None = None) -> None:
+        """Judge the parts triggered from now on with this one; those before keep the old one, closed after the last.
+
+        open_judges: opens the new one again where it fails later.
+        """
+        with self.changed:
+            if self.judges is not None:
+                self._retired.append(self.judges)
+            self.judges = judges
+            self._open = open_judges or self._open
+            self.changed.notify_all()
+
+    def check(self, now_ns: int) -> int | None:
+        """For the watch: see a backend that hangs, and put another in its place."""
+        turn = self._turn
+        self._hung = [thread for thread in self._hung if thread.is_alive()]
+        if turn.abandoned:
+            if not self._closing and self.error is None and len(self._hung) < HUNG_THREADS:
+                self._begin()
+        elif hanging := turn.overdue(now_ns):
+            self._abandon(turn, f"{hanging} did not return within {turn.limit_s:g} s")
+        return None
+
+    def prepare(self, part: Part) -> bool:
+        """Make the network's input of a part's frame, in whatever thread; else the part is UNKNOWN."""
+        frame, judges = part.frame, self.judges
+        if frame is None or judges is None:  # its deadline passed meanwhile
+            return False
+        inspector = judges.inspectors[part.camera]
+        began_ns = time.monotonic_ns()
+        prepared = guarded(lambda: inspector.prepare(frame), itself)
+        part.queued_ns = time.monotonic_ns()
+        part.stage_ms["prepare"] = (part.queued_ns - began_ns) / 1e6
+        if isinstance(prepared, Exception):
+            if bug(prepared) is not None:
+                self._alarms.raised("prepare", told(prepared), prepared)
+            self._register.settle_unknown(part, told(prepared))
+            return False
+        part.judges, part.prepared = judges, prepared
+        return True
+
+    def _begin(self) -> None:
+        turn = self._turn = Turn()
+        turn.thread = start_thread(self.name, lambda: self._work(turn))
+
+    def _work(self, turn: Turn) -> None:
+        def broken(error: Exception) -> None:
+            self._alarms.raised(self.name, f"its thread failed: {type(error).__name__}: {error}", error)
+            self._abandon(turn, "a fault of its own")
+
+        guarded(lambda: self._serve(turn), broken)
+
+    def _serve(self, turn: Turn) -> None:
+        if not self._opens(turn):
+            return
+        while batch := self._next_batch(turn):
+            self._judge(turn, batch)
+            self._close_retired(turn)
+            if self._failures >= FAILURES_IN_A_ROW and self._reopens and not turn.abandoned:
+                self._reopened += 1
+                self._close(turn, self.judges)
+                if not self._opens(turn):
+                    return
+        if not turn.abandoned:
+            for judges in (*self._retired, self.judges):
+                self._close(turn, judges)
+
+    def _opens(self, turn: Turn) -> bool:
+        """Whether there is a warm backend now. At the start one try; later as many as it takes."""
+        self._failures = 0
+        while not turn.abandoned and not (self._closing and self.opened.is_set()):
+            if self._reopened:
+                with self.changed:
+                    wait_s = min(REOPEN_S[1], REOPEN_S[0] * 2 ** min(self._reopened - 1, 20))
+                    self.changed.wait_for(lambda: turn.abandoned or self._closing, wait_s)
+            turn.begin("opening the backend", OPEN_LIMIT_S)
+            judges = guarded(self._open, itself)
+            turn.done()
+            if isinstance(judges, Judges):
+                return self._takes_over(turn, judges)
+            if not self.opened.is_set():
+                self.error = judges
+                self.opened.set()
+                return False
+            self._reopened += 1
+            self._alarms.raised(self.name, f"cannot be opened again: {told(judges)}", bug(judges))
+        return False
+
+    def _takes_over(self, turn: Turn, judges: Judges) -> bool:
+        with self.changed:
+            late = turn.abandoned
+            if not late:
+                self.judges = judges
+        if late:
+            judges.close()
+            return False
+        if self.opened.is_set():
+            _log.warning("%s: opened again", self.name)
+        self.opened.set()
+        return True
+
+    def _next_batch(self, turn: Turn) -> list[Part]:
+        """At most one part of each camera, so that one camera's bursts hold up no other; empty at the end."""
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: turn.abandoned or self._closing or any(map(len, self._intakes)))
+                if turn.abandoned:
+                    return []
+                self._wait_for_the_others(turn)
+                taken = self._take()
+                if not taken:
+                    return []
+            parts = [part for intake, one in taken if (part := self._ready(intake, one)) is not None]
+            if parts:
+                return parts
+
+    def _wait_for_the_others(self, turn: Turn) -> None:
+        if self._batch_ms > 0 and 0 < sum(map(bool, self._intakes)) < len(self._intakes):
+            self.changed.wait_for(
+                lambda: turn.abandoned or self._closing or all(map(len, self._intakes)), self._batch_ms / 1e3
+            )
+
+    def _take(self) -> list[tuple[Intake, Part | Frame]]:
+        """What one call of the backend may take, for one and the same judges; each camera comes first in turn."""
+        taken: list[tuple[Intake, Part | Frame]] = []
+        self._first = (self._first + 1) % len(self._intakes)
+        judge: Judges | None = None
+        for intake in self._intakes[self._first :] + self._intakes[: self._first]:
+            first = intake.first()
+            if first is None or (taken and self._judge_of(first) is not judge):
+                continue
+            judge = self._judge_of(first)
+            taken.append((intake, first))
+            intake.pop()
+            if judge is not None and len(taken) == (judge.backend.spec.max_batch or len(self._intakes)):
+                break
+        return taken
+
+    def _judge_of(self, waiting: Part | Frame) -> Judges | None:
+        own = waiting.judges if isinstance(waiting, Part) else None
+        return own if own in self._retired else self.judges
+
+    def _ready(self, intake: Intake, one: Part | Frame) -> Part | None:
+        """The part with its prepared picture; None where its verdict is given already."""
+        part = intake.as_part(one)
+        if part is None or part.settled:
+            return None
+        part.stage_ms["wait"] = (time.monotonic_ns() - part.queued_ns) / 1e6
+        prepared = part.judges is not None and part.judges is self._judge_of(part)
+        return part if prepared or self.prepare(part) else None
+
+    def _judge(self, turn: Turn, parts: list[Part]) -> None:
+        work = work_of(parts)
+        if not work:
+            return
+        self._in_hand = parts
+        turn.begin("the backend", self._hang_s)
+        outcome = predicted(work)
+        turn.done()
+        trouble: tuple[str, Exception | None] | None = None
+        for index, one in enumerate(work):
+            verdict, error = judged(one, outcome, index)
+            if error is not None or unusable(verdict):
+                trouble = verdict.reason, error
+            self._register.settle(one.part, verdict)
+        if not turn.abandoned:
+            self._in_hand = []
+            self._count(trouble)
+
+    def _count(self, trouble: tuple[str, Exception | None] | None) -> None:
+        if trouble is None:
+            self._failures = self._reopened = 0
+            self._alarms.cleared(self.name, "predictions again")
+        else:
+            self._failures += 1
+            self._alarms.raised(self.name, f"no usable prediction: {trouble[0]}", bug(trouble[1]))
+
+    def _abandon(self, turn: Turn, reason: str) -> None:
+        with self.changed:
+            if turn.abandoned:
+                return
+            turn.abandoned = True
+            self._retired.clear()  # only the thread that is left behind could close them
+            self.changed.notify_all()
+        if turn.thread is not None:
+            self._hung.append(turn.thread)
+        self._alarms.raised(self.name, f"{reason}; its thread is left behind and a new backend is opened")
+        for part in self._in_hand:
+            self._register.settle_unknown(part, f"no prediction: {reason}")
+        self._in_hand = []
+        self._reopened = 0
+        if not self._reopens:
+            self.error = BackendError(f"{self.name}: {reason}, and it cannot be opened again. Start the station again.")
+
+    def _close_retired(self, turn: Turn) -> None:
+        if not self._retired:
+            return
+        with self.changed:
+            used = {id(part.judges) for intake in self._intakes for part in intake.parts()}
+            done = [one for one in self._retired if id(one) not in used]
+            self._retired = [one for one in self._retired if id(one) in used]
+        for judges in done:
+            self._close(turn, judges)
+
+    def _close(self, turn: Turn, judges: Judges | None) -> None:
+        if judges is None:
+            return
+        turn.begin("closing the backend", self._hang_s)
+        guarded(judges.close, lambda error: _log.warning("%s: closing failed: %s", self.name, told(error)))
+        turn.done()

@@ -1,0 +1,263 @@
+"""A backend in trouble: whatever it does, each part has its verdict in time, and the lane comes back."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segdec_edge.decision import Rule
+from segdec_edge.errors import BackendError
+from segdec_edge.station.events import CameraState
+from segdec_edge.station.inspection import Inspector
+from segdec_edge.station.judging import Judges
+from segdec_edge.station.setup import Tuning
+from segdec_edge.types import Label, Prediction
+from tests.fakes import FAKE_SPEC, FakeBackend, level
+from tests.station.scripted import BAD, GOOD, Line, TriggeredLine, running, wait_until
+
+SOFTWARE = {"trigger": "software", "timeout_s": 2.0}
+QUICK = Tuning(hang_s=0.3)
+
+
+class Backends:
+    """Opens backends in turn, each with a judge of its own; the last one again and again."""
+
+    def __init__(self, *judges: Callable[[object], object]) -> None:
+        self.judges, self.opened, self.made = judges, 0, []
+
+    def __call__(self) -> FakeBackend:
+        judge = self.judges[min(self.opened, len(self.judges) - 1)]
+        self.opened += 1
+        if isinstance(judge, Exception):
+            raise judge
+        self.made.append(FakeBackend(judge))
+        return self.made[-1]
+
+
+def hanging(release: threading.Event, after: int) -> Callable[[object], float]:
+    calls = itertools.count()
+
+    def judge(picture) -> float:
+        if next(calls) >= after:
+            release.wait(30.0)
+        return level(picture)
+
+    return judge
+
+
+def shoot(station, count: int = 1) -> None:
+    wait_until(lambda: station.station.states()["camera"] is CameraState.RUNNING)
+    before = len(station.seen.verdicts)
+    for _ in range(count):
+        station.station.trigger("camera")
+    wait_until(lambda: len(station.seen.verdicts) == before + count)
+
+
+def test_hanging_backend_is_unknown_at_the_deadline_then_replaced(tmp_path: Path) -> None:
+    line = TriggeredLine([[GOOD] * 99])
+    backends = Backends(hanging(line.release, 1), level)
+    with running(tmp_path, {"camera": line}, backends, tuning=Tuning(hang_s=0.6), **SOFTWARE, deadline_ms=150.0) as one:
+        shoot(one)
+        began = time.monotonic()
+        shoot(one)
+        assert one.seen.times[-1] - began < 0.5  # long before the backend is given up
+        assert "backend" not in one.active()
+        wait_until(lambda: "backend" in one.active() or backends.opened == 2)
+        wait_until(lambda: backends.opened == 2)
+        wait_until(lambda: one.station.lane().judges.backend is backends.made[1])
+        shoot(one)
+        assert "backend" not in one.active()
+        line.release.set()
+        wait_until(lambda: one.station.summary().late == 1)
+    assert one.seen.labels() == ["OK", "UNKNOWN", "OK"]
+    assert one.rows[1].reason == "late: no verdict within 150 ms"
+    assert not one.error
+
+
+def test_without_a_deadline_a_hanging_backend_is_unknown_when_it_is_given_up(tmp_path: Path) -> None:
+    line = TriggeredLine([[GOOD] * 99])
+    backends = Backends(hanging(line.release, 0), level)
+    with running(tmp_path, {"camera": line}, backends, tuning=QUICK, **SOFTWARE) as one:
+        shoot(one, 3)
+    assert one.seen.labels() == ["UNKNOWN", "OK", "OK"]
+    assert "did not return within 0.3 s" in one.rows[0].reason
+
+
+def test_backends_that_all_hang_take_no_more_threads_than_allowed(tmp_path: Path) -> None:
+    line = TriggeredLine([[GOOD] * 99])
+    backends = Backends(hanging(line.release, 0))
+    with running(tmp_path, {"camera": line}, backends, tuning=Tuning(0.1, drain_s=0.2), **SOFTWARE, queue=4) as one:
+        shoot(one, 2)
+        one.station.trigger("camera")
+        time.sleep(0.4)
+        assert backends.opened == 2
+        assert "backend" in one.active()
+        line.release.set()
+        wait_until(lambda: len(one.seen.verdicts) == 3)
+    assert one.seen.labels() == ["UNKNOWN", "UNKNOWN", "OK"]
+
+
+@pytest.mark.parametrize("deadline_ms", [30.0, 100.0])
+def test_late_verdict_is_dropped_and_counted(tmp_path: Path, deadline_ms: float) -> None:
+    def slowly(picture) -> float:
+        time.sleep(0.25)
+        return level(picture)
+
+    line = TriggeredLine([[GOOD] * 99])
+    settings = {**SOFTWARE, "deadline_ms": deadline_ms}
+    with running(tmp_path, {"camera": line}, lambda: FakeBackend(slowly), **settings) as one:
+        for _ in range(3):
+            began = time.monotonic()
+            shoot(one)
+            assert one.seen.times[-1] - began >= deadline_ms / 1e3 - 0.002  # not before its time
+            time.sleep(0.3)
+    assert one.seen.labels() == ["UNKNOWN"] * 3
+    assert one.station.summary().late == 3
+    assert len(one.rows) == 3
+    assert one.station.summary().unknown == 3
+
+
+def crooked(shape: str) -> Callable[[], object]:
+    class Crooked(FakeBackend):
+        bad = True
+
+        def infer(self, pixels):
+            good = super().infer(pixels)
+            if not self.bad:
+                return good
+            match shape:
+                case "nan":
+                    return Prediction(good.score * np.nan, good.heatmap)
+                case "heat":
+                    return Prediction(good.score, good.heatmap[:, 1:])
+                case "scores":
+                    return Prediction(np.zeros(3, np.float32), good.heatmap)
+                case "backend error":
+                    raise BackendError("device lost")
+                case _:
+                    raise ZeroDivisionError("bug")
+
+    return Crooked(level)
+
+
+@pytest.mark.parametrize("shape", ["nan", "heat", "scores", "backend error", "bug"])
+def test_unusable_prediction_is_unknown_an_alarm_and_over_when_it_is_over(tmp_path: Path, shape: str) -> None:
+    backend = crooked(shape)
+    line = TriggeredLine([[GOOD] * 99])
+    with running(tmp_path, {"camera": line}, lambda: backend, **SOFTWARE) as one:
+        shoot(one, 3)
+        wait_until(lambda: "backend" in one.active())
+        backend.bad = False
+        shoot(one, 2)
+        wait_until(lambda: "backend" not in one.active())
+    assert one.seen.labels() == ["UNKNOWN"] * 3 + ["OK"] * 2
+
+
+def test_backend_that_fails_again_and_again_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segdec_edge.station.lane.REOPEN_S", (0.02, 0.1))
+
+    def fail(picture) -> float:
+        raise BackendError("device lost")
+
+    backends = Backends(fail, BackendError("still lost"), BackendError("still lost"), level)
+    line = TriggeredLine([[GOOD] * 99])
+    with running(tmp_path, {"camera": line}, backends, **SOFTWARE) as one:
+        shoot(one, 5)
+        wait_until(lambda: backends.opened == 4)
+        shoot(one, 2)
+    assert one.seen.labels() == ["UNKNOWN"] * 5 + ["OK"] * 2
+    assert backends.made[0].closed == 1
+    assert backends.made[1].closed == 1
+
+
+def test_backend_that_cannot_be_opened_ends_the_station_at_the_start(tmp_path: Path) -> None:
+    with running(tmp_path, {"camera": Line([["idle"]])}, Backends(BackendError("no GPU")), ready=False) as one:
+        one.thread.join(10.0)
+    assert str(one.error[0]) == "no GPU"
+
+
+def test_cameras_in_step_are_judged_together_and_in_their_own_name(tmp_path: Path) -> None:
+    backend = FakeBackend(level)
+    lines = {name: TriggeredLine([[grey] * 50]) for name, grey in (("a", GOOD), ("b", BAD), ("c", GOOD))}
+    with running(tmp_path, lines, lambda: backend, tuning=Tuning(batch_ms=200.0), **SOFTWARE) as one:
+        for camera in lines:
+            wait_until(lambda: one.station.states()[camera] is CameraState.RUNNING)  # noqa: B023 - it runs at once
+        for number in range(5):
+            for camera in lines:
+                one.station.trigger(camera)
+            wait_until(lambda: len(one.seen.verdicts) == 3 * number + 3)  # noqa: B023 - it runs at once
+    assert max(backend.calls) == 3
+    assert sum(backend.calls) == 15
+    assert {(one.camera, one.label) for one in one.seen.verdicts} == {
+        ("a", Label.OK),
+        ("b", Label.DEFECT),
+        ("c", Label.OK),
+    }
+
+
+def test_a_batch_is_no_larger_than_the_backend_takes_and_waits_no_longer_than_told(tmp_path: Path) -> None:
+    backend = FakeBackend(level, replace(FAKE_SPEC, max_batch=2))
+    lines = {name: TriggeredLine([[GOOD] * 50]) for name in ("a", "b", "c", "silent")}
+    with running(tmp_path, lines, lambda: backend, tuning=Tuning(batch_ms=30.0), **SOFTWARE) as one:
+        for camera in lines:
+            wait_until(lambda: one.station.states()[camera] is CameraState.RUNNING)  # noqa: B023 - it runs at once
+        for number in range(5):
+            for camera in ("a", "b", "c"):
+                one.station.trigger(camera)
+            wait_until(lambda: len(one.seen.verdicts) == 3 * number + 3)  # noqa: B023 - it runs at once
+    assert max(backend.calls) <= 2
+    assert one.station.summary().unknown == 0
+
+
+def test_cameras_may_have_a_backend_of_their_own(tmp_path: Path) -> None:
+    release = threading.Event()
+    openers = {"a": lambda: FakeBackend(hanging(release, 0)), "b": lambda: FakeBackend(level)}
+    lines = {name: TriggeredLine([[GOOD] * 50]) for name in ("a", "b")}
+    with running(tmp_path, lines, openers, **SOFTWARE) as one:
+        for camera in lines:
+            wait_until(lambda: one.station.states()[camera] is CameraState.RUNNING)  # noqa: B023 - it runs at once
+        one.station.trigger("a")
+        for number in range(5):
+            one.station.trigger("b")
+            wait_until(lambda: len(one.seen.of("b")) == number + 1)  # noqa: B023 - it runs at once
+        assert not one.seen.of("a")
+        release.set()
+    assert len(one.seen.of("a")) == 1
+
+
+def test_swap_between_two_parts(tmp_path: Path) -> None:
+    """Every part is judged by what was in office when its picture came, and the old one is closed after its last."""
+    old, new = FakeBackend(lambda _: 0.1), FakeBackend(lambda _: 0.9)
+    line = Line([[GOOD] * 300 + ["idle"]])
+    with running(tmp_path, {"camera": line}, lambda: old, policy="lossless", timeout_s=30.0, queue=400) as one:
+        wait_until(lambda: len(one.seen.verdicts) > 100)
+        one.station.lane().swap(Judges(new, {"camera": Inspector(new, Rule(0.5), "cd" * 32)}))
+        wait_until(lambda: len(one.seen.verdicts) == 300)
+        wait_until(lambda: old.closed == 1)
+        assert new.closed == 0
+    labels = [row.verdict for row in one.rows]
+    change = labels.index("DEFECT")
+    assert change > 100
+    assert labels == ["OK"] * change + ["DEFECT"] * (300 - change)
+    assert [row.bundle_sha256[:2] for row in one.rows] == ["ab"] * change + ["cd"] * (300 - change)
+    assert (old.closed, new.closed) == (1, 1)
+
+
+def test_stop_ends_with_a_verdict_for_what_the_backend_never_answers(tmp_path: Path) -> None:
+    line = TriggeredLine([[GOOD] * 9])
+    backends = Backends(hanging(line.release, 0))
+    with running(tmp_path, {"camera": line}, backends, tuning=Tuning(60.0, drain_s=0.2), **SOFTWARE) as one:
+        wait_until(lambda: one.station.states()["camera"] is CameraState.RUNNING)
+        for _ in range(3):
+            one.station.trigger("camera")
+        began = time.monotonic()
+        one.end()
+        assert time.monotonic() - began < 8.0
+    assert [row.reason for row in one.rows] == ["the station stopped before its verdict"] * 3
