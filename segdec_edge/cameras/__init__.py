@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from segdec_edge.cameras.replay import ReplayCamera
-from segdec_edge.config.station import CameraConfig
+from segdec_edge.config.camera import CameraConfig, ReplayConfig
 
 
 def open_camera(config: CameraConfig) -> ReplayCamera:
     """Open the source that the table names. Raises CameraError where it is missing or empty."""
-    match config.kind:
-        case "replay":
+    match config:
+        case ReplayConfig():
             return ReplayCamera(config.path, config.rate_hz, config.loop, config.pattern)

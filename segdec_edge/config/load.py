@@ -6,13 +6,14 @@ import datetime
 import difflib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from segdec_edge.errors import ConfigError
+from segdec_edge.files import from_home
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -69,6 +70,12 @@ def check(model: type[Table], values: Mapping[str, Any], source: str) -> Table:
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from error
 
 
+def beside(table: Table, folder: Path) -> Table:
+    """The table with each of its paths made absolute; a relative one is relative to folder, ~ is the user's home."""
+    paths = {key: folder / from_home(value) for key, value in table if isinstance(value, Path)}
+    return table.model_copy(update=paths)
+
+
 def _text_of(value: object) -> str:
     if isinstance(value, PurePath):
         return str(value)
@@ -78,7 +85,7 @@ def _text_of(value: object) -> str:
 
 
 def _line(model: type[BaseModel], detail: Any) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
+    key = _written_key(model, detail["loc"])
     match detail["type"]:
         case "extra_forbidden":
             return f"unknown setting {key}.{_suggestion(model, detail['loc'])}"
@@ -87,6 +94,8 @@ def _line(model: type[BaseModel], detail: Any) -> str:
         case "value_error":
             message = str(detail["ctx"]["error"])
             return f"{key}: {message}" if key else message
+        case "union_tag_invalid":
+            return f"{key}.kind is {detail['ctx']['tag']!r}, wanted {detail['ctx']['expected_tags']}. Change it."
         case "model_type" | "dict_type":
             return f"{key} is {detail['input']!r}: input should be a table. Change it."
         case _:
@@ -99,16 +108,28 @@ def _suggestion(model: type[BaseModel], location: tuple[str | int, ...]) -> str:
     return f" Did you mean {close[0]}?" if close else f" Known here: {', '.join(sorted(fields))}."
 
 
+def _written_key(model: type[BaseModel], location: Iterable[str | int]) -> str:
+    """A location as the user wrote it: without the tag that pydantic puts in where a table is one of several."""
+    return ".".join(str(part) for part, _, is_tag in _walk(model, location) if not is_tag)
+
+
 def _tables_at(model: type[BaseModel], location: Iterable[str | int]) -> list[type[BaseModel]]:
     """The tables that may stand at a location; more than one where a field allows several."""
+    return [[model], *(tables for _, tables, _ in _walk(model, location))][-1]
+
+
+def _walk(
+    model: type[BaseModel], location: Iterable[str | int]
+) -> Iterator[tuple[str | int, list[type[BaseModel]], bool]]:
+    """Each part of a location, the tables that may stand below it, and whether it is a tag and not a key."""
     tables = [model]
     for part in location:
         named = [table.model_fields[str(part)] for table in tables if str(part) in table.model_fields]
+        tagged = [table for table in tables if _has_tag(table, str(part))] if len(tables) > 1 and not named else []
         if named:
             tables = [inner for field in named for inner in _tables_in(field.annotation)]
-        elif isinstance(part, str):  # no field: the tag that chose among several tables, or a key of a dict
-            tables = [table for table in tables if _has_tag(table, part)] or tables
-    return tables
+        tables = tagged or tables
+        yield part, tables, bool(tagged)
 
 
 def _tables_in(annotation: Any) -> list[type[BaseModel]]:

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from segdec_edge.config.load import Settings, load_toml
-from segdec_edge.files import from_home
+from segdec_edge.config.camera import CameraConfig, ReplayConfig
+from segdec_edge.config.load import Settings, beside, load_toml
 
 Keep = Literal["defect", "all", "none"]
 """Which parts' pictures are archived; UNKNOWN counts with defect."""
@@ -27,20 +27,6 @@ class InspectionConfig(Settings):
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
     timeout_s: float = Field(default=5.0, gt=0.0, le=86400.0)
     any_size: bool = False
-
-
-class CameraConfig(Settings):
-    """[camera]: a replay of a folder, a video file, or a .txt list of pictures, one path a line.
-
-    rate_hz: pictures a second, 0 for as fast as possible; loop: start again at the end;
-    pattern: which pictures of a folder, as a shell writes it (*_front.png).
-    """
-
-    path: Path
-    kind: Literal["replay"] = "replay"
-    rate_hz: float = Field(default=0.0, ge=0.0, le=100000.0)
-    loop: bool = False
-    pattern: str = Field(default="*", min_length=1)
 
 
 class LedgerConfig(Settings):
@@ -67,7 +53,8 @@ class StationConfig(Settings):
 
     @model_validator(mode="after")
     def _frames_come_in_time(self) -> StationConfig:
-        rate_hz, timeout_s = self.camera.rate_hz, self.station.timeout_s
+        rate_hz = self.camera.rate_hz if isinstance(self.camera, ReplayConfig) else 0.0
+        timeout_s = self.station.timeout_s
         if rate_hz > 0 and 1 / rate_hz >= timeout_s:
             raise ValueError(
                 f"camera.rate_hz {rate_hz:g} gives a frame every {1 / rate_hz:g} s, wanted less than station.timeout_s"
@@ -82,14 +69,9 @@ def load_station(path: Path) -> StationConfig:
     folder = path.resolve().parent
     return config.model_copy(
         update={
-            "station": _resolved(config.station, "bundle", folder),
-            "camera": _resolved(config.camera, "path", folder),
-            "ledger": _resolved(config.ledger, "path", folder),
-            "archive": _resolved(config.archive, "path", folder),
+            "station": beside(config.station, folder),
+            "camera": beside(config.camera, folder),
+            "ledger": beside(config.ledger, folder),
+            "archive": beside(config.archive, folder),
         }
     )
-
-
-def _resolved(table: Settings, key: str, folder: Path) -> Settings:
-    written: Path = getattr(table, key)
-    return table.model_copy(update={key: folder / from_home(written)})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segdec_edge.cameras import open_camera
-from segdec_edge.config.station import CameraConfig
+from segdec_edge.config.camera import CameraConfig, ReplayConfig
 from segdec_edge.errors import CameraError, EndOfStream, FrameLost
 from segdec_edge.types import Camera, Frame
 
@@ -28,7 +28,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 def make_folder(base: Path) -> Made:
     _pictures(base / "pictures")
-    return CameraConfig(path=base / "pictures"), 0
+    return ReplayConfig(path=base / "pictures"), 0
 
 
 def make_folder_with_lost_frames(base: Path) -> Made:
@@ -36,13 +36,13 @@ def make_folder_with_lost_frames(base: Path) -> Made:
     paths[0].write_bytes(b"")
     paths[2].write_bytes(paths[2].read_bytes()[:-20])
     paths[3].write_text("no picture")
-    return CameraConfig(path=base / "pictures"), 3
+    return ReplayConfig(path=base / "pictures"), 3
 
 
 def make_list(base: Path) -> Made:
     paths = _pictures(base / "pictures")
     (base / "list.txt").write_text("\n".join(f"pictures/{path.name}" for path in paths))
-    return CameraConfig(path=base / "list.txt"), 0
+    return ReplayConfig(path=base / "list.txt"), 0
 
 
 def make_video(base: Path) -> Made:
@@ -50,12 +50,12 @@ def make_video(base: Path) -> Made:
     for number in range(COUNT):
         writer.write(np.full((24, 40, 3), 10 * number, np.uint8))
     writer.release()
-    return CameraConfig(path=base / "parts.avi"), 0
+    return ReplayConfig(path=base / "parts.avi"), 0
 
 
 def make_paced(base: Path) -> Made:
     _pictures(base / "pictures")
-    return CameraConfig(path=base / "pictures", rate_hz=200.0), 0
+    return ReplayConfig(path=base / "pictures", rate_hz=200.0), 0
 
 
 @pytest.fixture(params=[make_folder, make_folder_with_lost_frames, make_list, make_video, make_paced])

@@ -133,10 +133,10 @@ def test_a_wrong_value_is_refused_and_told(tmp_path: Path, text: str, told: str)
         ("epoch = 5", "unknown setting epoch. Did you mean epochs?"),
         ("[camera]\nrate = 5", "unknown setting camera.rate. Did you mean rate_hz?"),
         ("[spare]\nflder = 5", "unknown setting spare.flder. Did you mean folder?"),
-        ('[[sources]]\nkind = "generator"\nsede = 5', "unknown setting sources.0.generator.sede. Did you mean seed?"),
+        ('[[sources]]\nkind = "generator"\nsede = 5', "unknown setting sources.0.sede. Did you mean seed?"),
         (
             '[[sources]]\nkind = "generator"\nfolder = "x"',
-            "unknown setting sources.0.generator.folder. Known here: kind, seed.",
+            "unknown setting sources.0.folder. Known here: kind, seed.",
         ),
         ("[by_line.left]\nfoldr = 5", "unknown setting by_line.left.foldr. Did you mean folder?"),
         ("[camera]\nzzz = 5", "unknown setting camera.zzz. Known here: folder, kind, rate_hz."),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from segdec_edge.config.camera import AravisConfig, ReplayConfig
 from segdec_edge.config.station import load_station
 from segdec_edge.errors import ConfigError
 
@@ -14,6 +15,13 @@ SMALLEST = """
 bundle = "parts.bundle"
 [camera]
 path = "pictures"
+"""
+
+GIGE = """
+[station]
+bundle = "parts.bundle"
+[camera]
+kind = "aravis"
 """
 
 
@@ -53,13 +61,35 @@ def test_whole_numbers_are_fine_where_a_number_is_wanted(tmp_path: Path) -> None
     assert (config.camera.rate_hz, config.camera.loop, config.archive.max_megabytes) == (5.0, True, 200.0)
 
 
+def test_a_file_without_kind_is_a_replay_and_every_source_has_a_name(tmp_path: Path) -> None:
+    assert load_station(write(tmp_path, SMALLEST)).camera == ReplayConfig(path=tmp_path / "pictures", name="camera")
+
+
+def test_a_kind_chooses_the_table(tmp_path: Path) -> None:
+    text = GIGE + 'name = "left_2"\ndevice = "GV01"\ntrigger = "hardware"\nregion_xywh = [8, 0, 512, 256]\n'
+    assert load_station(write(tmp_path, text)).camera == AravisConfig(
+        kind="aravis", name="left_2", device="GV01", trigger="hardware", region_xywh=(8, 0, 512, 256)
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         (SMALLEST + "rate_hx = 5", "unknown setting camera.rate_hx. Did you mean rate_hz?"),
         (SMALLEST + 'rate_hz = "fast"', "camera.rate_hz is 'fast'"),
         (SMALLEST + "rate_hz = -1", "camera.rate_hz is -1"),
-        (SMALLEST + 'kind = "genicam"', "camera.kind is 'genicam'"),
+        (SMALLEST + 'kind = "genicam"', "camera.kind is 'genicam', wanted 'replay', 'aravis'"),
+        (SMALLEST + "kind = 3", "camera.kind is '3'"),
+        ('camera = "left"\n[station]\nbundle = "parts.bundle"', "camera is 'left': input should be a table"),
+        (SMALLEST + 'name = "Left"', "camera.name is 'Left'"),
+        (SMALLEST + 'name = ""', "camera.name is ''"),
+        (SMALLEST + 'kind = "aravis"', "unknown setting camera.path"),
+        (GIGE + "exposure = 5", "unknown setting camera.exposure. Did you mean exposure_us?"),
+        (GIGE + 'trigger = "encoder"', "camera.trigger is 'encoder'"),
+        (GIGE + "exposure_us = 0", "camera.exposure_us is 0"),
+        (GIGE + "region_xywh = [0, 0, 512]", "camera.region_xywh.3 is missing"),
+        (GIGE + "region_xywh = [0, 0, 0, 512]", "region_xywh [0, 0, 0, 512]"),
+        (GIGE + "rate_hz = 5\ntrigger = 'software'", "rate_hz 5 with trigger 'software'"),
         (SMALLEST + "loop = 1", "camera.loop is 1"),
         (SMALLEST + "rate_hz = 0.1", "gives a frame every 10 s"),
         (SMALLEST.replace('"pictures"', "7"), "camera.path is 7"),

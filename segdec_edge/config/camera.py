@@ -1,0 +1,99 @@
+"""[camera] of station.toml: one table a source, told apart by its kind. Knows no camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from segdec_edge.config.load import Settings
+
+Trigger = Literal["free", "software", "hardware"]
+"""free: it takes pictures by itself; software: one for each trigger(); hardware: one for each pulse on its line."""
+
+PixelFormat = Literal["Mono8", "Mono10", "Mono12", "BayerRG8", "BayerGR8", "BayerGB8", "BayerBG8", "RGB8", "BGR8"]
+"""Names of the GenICam Pixel Format Naming Convention."""
+
+DEFAULT_KIND = "replay"
+
+
+class SourceConfig(Settings):
+    """What every camera's table has: name tells the cameras of one station apart, in part ids and in reports."""
+
+    name: str = Field(default="camera", pattern=r"^[a-z][a-z0-9_]*$", max_length=32)
+
+
+class ReplayConfig(SourceConfig):
+    """A replay of a folder, a video file, or a .txt list of pictures, one path a line.
+
+    rate_hz: pictures a second, 0 for as fast as possible; loop: start again at the end;
+    pattern: which pictures of a folder, as a shell writes it (*_front.png).
+    """
+
+    path: Path
+    kind: Literal["replay"] = "replay"
+    rate_hz: float = Field(default=0.0, ge=0.0, le=100000.0)
+    loop: bool = False
+    pattern: str = Field(default="*", min_length=1)
+
+
+class AravisConfig(SourceConfig):
+    """A GigE Vision or USB3 Vision camera. What is not written stays as the device has it.
+
+    device: id, serial number or IP address, as `segdec camera list` shows them; needed where there is more than one.
+    trigger_line: the input of a hardware trigger, rising edge; rate_hz: frames a second, free-running only.
+    exposure_us in µs, gain in the device's unit (dB for most), region_xywh in pixels of the sensor.
+    packet_size in bytes, None: the largest that passes the network; socket_buffer_bytes: what the kernel may hold back;
+    packet_resend: ask again for lost packets; buffers: frames that may wait to be read.
+    frame_timeout_s: silence after which the camera counts as lost, or a trigger's frame as missing.
+    """
+
+    kind: Literal["aravis"]
+    device: str | None = Field(default=None, min_length=1)
+    trigger: Trigger = "free"
+    trigger_line: str = Field(default="Line1", min_length=1)
+    rate_hz: float | None = Field(default=None, gt=0.0, le=100000.0)
+    exposure_us: float | None = Field(default=None, gt=0.0, le=1e8)
+    gain: float | None = None
+    pixel_format: PixelFormat = "Mono8"
+    region_xywh: tuple[int, int, int, int] | None = None
+    packet_size: int | None = Field(default=None, ge=576, le=65535)
+    socket_buffer_bytes: int = Field(default=4 << 20, ge=64 << 10, le=1 << 30)
+    packet_resend: bool = True
+    buffers: int = Field(default=16, ge=2, le=1024)
+    frame_timeout_s: float = Field(default=2.0, gt=0.0, le=3600.0)
+
+    @model_validator(mode="after")
+    def _region_is_one(self) -> AravisConfig:
+        if self.region_xywh is not None and (min(self.region_xywh) < 0 or min(self.region_xywh[2:]) < 1):
+            raise ValueError(
+                f"region_xywh {list(self.region_xywh)}, wanted x, y ≥ 0 and a width and height. Change it."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rate_is_possible(self) -> AravisConfig:
+        if self.rate_hz is not None and self.trigger != "free":
+            raise ValueError(
+                f"rate_hz {self.rate_hz:g} with trigger {self.trigger!r}: the triggers make it. Remove it."
+            )
+        if self.rate_hz is not None and 1 / self.rate_hz >= self.frame_timeout_s:
+            raise ValueError(
+                f"rate_hz {self.rate_hz:g} gives a frame every {1 / self.rate_hz:g} s, wanted less than frame_timeout_s"
+                f" ({self.frame_timeout_s:g} s). Raise frame_timeout_s."
+            )
+        return self
+
+
+def _kind(table: Any) -> str:
+    """The tag of a table as written, or of one already checked; files older than `kind` mean a replay."""
+    if isinstance(table, dict):
+        return str(table.get("kind", DEFAULT_KIND))
+    return str(getattr(table, "kind", DEFAULT_KIND))
+
+
+CameraConfig: TypeAlias = Annotated[
+    Annotated[ReplayConfig, Tag("replay")] | Annotated[AravisConfig, Tag("aravis")],
+    Discriminator(_kind),
+]
