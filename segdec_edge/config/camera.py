@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
 from segdec_edge.config.load import Settings
 
@@ -86,6 +87,60 @@ class AravisConfig(SourceConfig):
         return self
 
 
+class LiveConfig(SourceConfig):
+    """What every free-running video source has: max_age_s, beyond which a frame is stale and never judged."""
+
+    max_age_s: float = Field(default=0.25, gt=0.0, le=60.0)
+
+
+class V4l2Config(LiveConfig):
+    """A USB camera through V4L2. What is not written stays as the device has it; what it ignores stops the start.
+
+    device: N of /dev/videoN, or a path (/dev/v4l/by-id/… stays when it is replugged); size_hw in pixels; rate_hz:
+    frames a second; fourcc: the form on the wire (MJPG, YUYV); exposure_us in µs, steps of 100, switches automatic off;
+    gain in the device's unit.
+    """
+
+    kind: Literal["v4l2"]
+    device: Annotated[int, Field(ge=0, le=255)] | Annotated[str, Field(min_length=1)] = 0
+    size_hw: tuple[Annotated[int, Field(ge=1, le=65535)], Annotated[int, Field(ge=1, le=65535)]] | None = None
+    rate_hz: float | None = Field(default=None, gt=0.0, le=100000.0)
+    fourcc: str | None = Field(default=None, pattern=r"^[\x20-\x7e]{4}$")
+    exposure_us: float | None = Field(default=None, ge=100.0, le=1e8)
+    gain: float | None = None
+
+
+class RtspConfig(LiveConfig):
+    """An RTSP stream. url may hold a login, which is never shown; transport udp only for MJPEG.
+
+    open_timeout_s: for the connection and the first frames; read_timeout_s: silence after which the stream is over.
+    """
+
+    kind: Literal["rtsp"]
+    url: SecretStr
+    transport: Literal["tcp", "udp"] = "tcp"
+    open_timeout_s: float = Field(default=5.0, gt=0.0, le=600.0)
+    read_timeout_s: float = Field(default=2.0, gt=0.0, le=600.0)
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_rtsp(cls, url: SecretStr) -> SecretStr:
+        if not re.match(r"rtsps?://[^/\s]*[^/\s@:]", url.get_secret_value()):
+            raise ValueError("not an RTSP address, wanted rtsp://host/path. Correct it.")
+        return url
+
+
+class GstreamerConfig(LiveConfig):
+    """A GStreamer pipeline as gst-launch-1.0 takes it, without a sink: ours comes after it.
+
+    open_timeout_s: until it runs. max_age_s counts for live sources only; a file gives every frame.
+    """
+
+    kind: Literal["gstreamer"]
+    pipeline: SecretStr
+    open_timeout_s: float = Field(default=10.0, gt=0.0, le=600.0)
+
+
 def _kind(table: Any) -> str:
     """The tag of a table as written, or of one already checked; files older than `kind` mean a replay."""
     if isinstance(table, dict):
@@ -94,6 +149,10 @@ def _kind(table: Any) -> str:
 
 
 CameraConfig: TypeAlias = Annotated[
-    Annotated[ReplayConfig, Tag("replay")] | Annotated[AravisConfig, Tag("aravis")],
+    Annotated[ReplayConfig, Tag("replay")]
+    | Annotated[AravisConfig, Tag("aravis")]
+    | Annotated[V4l2Config, Tag("v4l2")]
+    | Annotated[RtspConfig, Tag("rtsp")]
+    | Annotated[GstreamerConfig, Tag("gstreamer")],
     Discriminator(_kind),
 ]
