@@ -20,6 +20,7 @@ SegdecError
 ├── BackendError          a runtime that is missing or failed
 ├── CameraError
 │   ├── CameraLost        the source is gone; the station must rebuild the camera
+│   ├── CameraIdle        nothing was due in the time given, nothing is wrong: read again
 │   ├── FrameLost         one trigger without a usable picture: that part is UNKNOWN
 │   └── EndOfStream       a finite source has delivered its last frame
 ├── OutputError           a ledger, archive or protocol sink that refused a verdict
@@ -109,6 +110,10 @@ class CameraError(SegdecError):
 
 
 class CameraLost(CameraError):
+    pass
+
+
+class CameraIdle(CameraError):
     pass
 
 

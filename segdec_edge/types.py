@@ -141,7 +141,10 @@ class Camera(Protocol):
     ) -> None: ...
 
     def read(self, timeout_s: float) -> Frame:
-        """The next whole frame. Raises CameraLost, FrameLost or EndOfStream; never gives an incomplete or old frame."""
+        """The next whole frame. Raises CameraLost, FrameLost or EndOfStream; never gives an incomplete or old frame.
+
+        Raises CameraIdle where nothing was due within timeout_s: a line that stands still is no fault of its camera.
+        """
         ...
 
 

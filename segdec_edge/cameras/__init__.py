@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from segdec_edge.cameras.draining import DrainingCamera
+from typing import Protocol
+
+from segdec_edge.cameras.aravis import AravisCamera
 from segdec_edge.cameras.gstreamer import GstreamerCamera
 from segdec_edge.cameras.opencv import open_rtsp, open_v4l2
 from segdec_edge.cameras.replay import ReplayCamera
-from segdec_edge.config.camera import CameraConfig, GstreamerConfig, ReplayConfig, RtspConfig, V4l2Config
+from segdec_edge.config.camera import (
+    AravisConfig,
+    CameraConfig,
+    GstreamerConfig,
+    ReplayConfig,
+    RtspConfig,
+    V4l2Config,
+)
+from segdec_edge.types import Camera
 
 
-def open_camera(config: CameraConfig) -> ReplayCamera | DrainingCamera | GstreamerCamera:
-    """Open the source that the table names. Raises CameraError where it is missing or empty."""
+class OpenCamera(Camera, Protocol):
+    """A camera that also tells how many triggers there will be; None where it does not end."""
+
+    @property
+    def total(self) -> int | None: ...
+
+    def __enter__(self) -> OpenCamera: ...
+
+
+def open_camera(config: CameraConfig) -> OpenCamera:
+    """Open the source that the table names. Raises CameraError where it is missing, empty or ignores a setting."""
     match config:
         case ReplayConfig():
             return ReplayCamera(config.path, config.rate_hz, config.loop, config.pattern)
+        case AravisConfig():
+            return AravisCamera(config)
         case V4l2Config():
             return open_v4l2(config)
         case RtspConfig():

@@ -13,8 +13,10 @@ from segdec_edge.config.load import Settings
 Trigger = Literal["free", "software", "hardware"]
 """free: it takes pictures by itself; software: one for each trigger(); hardware: one for each pulse on its line."""
 
-PixelFormat = Literal["Mono8", "Mono10", "Mono12", "BayerRG8", "BayerGR8", "BayerGB8", "BayerBG8", "RGB8", "BGR8"]
-"""Names of the GenICam Pixel Format Naming Convention."""
+PixelFormat = Literal[
+    "Mono8", "Mono10", "Mono12", "Mono16", "BayerRG8", "BayerGR8", "BayerGB8", "BayerBG8", "RGB8", "BGR8"
+]
+"""Names of the GenICam Pixel Format Naming Convention. Of more than 8 bits the highest 8 are kept (Mono12: >> 4)."""
 
 DEFAULT_KIND = "replay"
 
@@ -47,7 +49,8 @@ class AravisConfig(SourceConfig):
     exposure_us in µs, gain in the device's unit (dB for most), region_xywh in pixels of the sensor.
     packet_size in bytes, None: the largest that passes the network; socket_buffer_bytes: what the kernel may hold back;
     packet_resend: ask again for lost packets; buffers: frames that may wait to be read.
-    frame_timeout_s: silence after which the camera counts as lost, or a trigger's frame as missing.
+    frame_timeout_s: silence after which the camera counts as lost, or a trigger's frame as missing; max_age_s: an older
+    frame is never judged, free-running only.
     """
 
     kind: Literal["aravis"]
@@ -64,6 +67,7 @@ class AravisConfig(SourceConfig):
     packet_resend: bool = True
     buffers: int = Field(default=16, ge=2, le=1024)
     frame_timeout_s: float = Field(default=2.0, gt=0.0, le=3600.0)
+    max_age_s: float = Field(default=0.25, gt=0.0, le=60.0)
 
     @model_validator(mode="after")
     def _region_is_one(self) -> AravisConfig:
