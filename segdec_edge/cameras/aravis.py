@@ -57,6 +57,11 @@ class AravisCamera:
         with self._state:
             return self._accounts.counters
 
+    @property
+    def is_triggered_by_software(self) -> bool:
+        """Whether pictures come only after trigger()."""
+        return self._software is not None
+
     def trigger(self) -> int:
         """Take a picture; its trigger's number, from 0. What becomes of it is told by read(), also where it fails.
 

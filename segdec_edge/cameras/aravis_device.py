@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from segdec_edge.cameras import aravis_settings
 from segdec_edge.cameras.accounting import INCOMPLETE, Arrival
 from segdec_edge.cameras.aravis_library import AravisFailure, Library, library
-from segdec_edge.cameras.listing import FoundCamera
+from segdec_edge.cameras.found import FoundCamera
 from segdec_edge.cameras.raw_pixels import bytes_needed, to_pixels
 from segdec_edge.cameras.receive_buffer import enlarge
 from segdec_edge.config.camera import AravisConfig
@@ -132,7 +132,7 @@ class AravisDevice:
     def close(self, answering: bool) -> None:
         """Stop it where it answers, free the stream, then the camera. Takes at most CLOSE_WAIT_S.
 
-        Letting go of a dead device takes the library 7 to 9 s: a thread does that, and the device may be opened meanwhile.
+        Letting go of a dead device takes the library 7 to 9 s: a thread does that, and it may be opened meanwhile.
         """
         camera, stream = self._camera, self._stream
         self._camera = self._stream = None
