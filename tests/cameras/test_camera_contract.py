@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,9 +15,17 @@ from segdec_edge.cameras import open_camera
 from segdec_edge.config.camera import CameraConfig, ReplayConfig
 from segdec_edge.errors import CameraError, EndOfStream, FrameLost
 from segdec_edge.types import Camera, Frame
+from tests.gige import GigeCamera, gige_table
 
 COUNT = 6
-Made = tuple[CameraConfig, int]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A source of at least COUNT pictures 40x24, the n-th of level 10 n; lost of them have no usable picture."""
+
+    table: CameraConfig
+    lost: int = 0
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -28,7 +38,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 def make_folder(base: Path) -> Made:
     _pictures(base / "pictures")
-    return ReplayConfig(path=base / "pictures"), 0
+    return Made(ReplayConfig(path=base / "pictures"))
 
 
 def make_folder_with_lost_frames(base: Path) -> Made:
@@ -36,13 +46,13 @@ def make_folder_with_lost_frames(base: Path) -> Made:
     paths[0].write_bytes(b"")
     paths[2].write_bytes(paths[2].read_bytes()[:-20])
     paths[3].write_text("no picture")
-    return ReplayConfig(path=base / "pictures"), 3
+    return Made(ReplayConfig(path=base / "pictures"), 3)
 
 
 def make_list(base: Path) -> Made:
     paths = _pictures(base / "pictures")
     (base / "list.txt").write_text("\n".join(f"pictures/{path.name}" for path in paths))
-    return ReplayConfig(path=base / "list.txt"), 0
+    return Made(ReplayConfig(path=base / "list.txt"))
 
 
 def make_video(base: Path) -> Made:
@@ -50,42 +60,78 @@ def make_video(base: Path) -> Made:
     for number in range(COUNT):
         writer.write(np.full((24, 40, 3), 10 * number, np.uint8))
     writer.release()
-    return ReplayConfig(path=base / "parts.avi"), 0
+    return Made(ReplayConfig(path=base / "parts.avi"))
 
 
 def make_paced(base: Path) -> Made:
     _pictures(base / "pictures")
-    return ReplayConfig(path=base / "pictures", rate_hz=200.0), 0
+    return Made(ReplayConfig(path=base / "pictures", rate_hz=200.0))
 
 
-@pytest.fixture(params=[make_folder, make_folder_with_lost_frames, make_list, make_video, make_paced])
-def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
+@contextmanager
+def gige_free(base: Path) -> Iterator[Made]:
+    with GigeCamera(own=True):
+        yield Made(gige_table(region_xywh=(0, 0, 40, 24)))
+
+
+@contextmanager
+def gige_triggered(base: Path) -> Iterator[Made]:
+    with GigeCamera(own=True):
+        yield Made(gige_table(region_xywh=(0, 0, 40, 24), trigger="software"))
+
+
+FINITE = [make_folder, make_folder_with_lost_frames, make_list, make_video, make_paced]
+LIVE = [gige_free, gige_triggered]
+
+
+@pytest.fixture(params=FINITE)
+def finite(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
     maker: Callable[[Path], Made] = request.param
     return maker(tmp_path)
+
+
+@pytest.fixture(params=[*FINITE, *(pytest.param(live, marks=pytest.mark.slow) for live in LIVE)])
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Made]:
+    if request.param in LIVE:
+        with request.param(tmp_path) as live:
+            yield live
+    else:
+        yield request.param(tmp_path)
+
+
+def read_next(camera: Camera) -> Frame | FrameLost:
+    if getattr(camera, "is_triggered_by_software", False):
+        camera.trigger()
+    try:
+        return camera.read(2.0)
+    except FrameLost as lost:
+        return lost
+
+
+def read_some(camera: Camera) -> list[Frame | FrameLost]:
+    return [read_next(camera) for _ in range(COUNT)]
 
 
 def read_all(camera: Camera) -> list[Frame | FrameLost]:
     seen: list[Frame | FrameLost] = []
     while True:
         try:
-            seen.append(camera.read(1.0))
-        except FrameLost as lost:
-            seen.append(lost)
+            seen.append(read_next(camera))
         except EndOfStream:
             return seen
 
 
 def test_every_trigger_has_its_number_once(made: Made) -> None:
-    with open_camera(made[0]) as camera:
+    with open_camera(made.table) as camera:
         assert isinstance(camera, Camera)
-        seen = read_all(camera)
+        seen = read_some(camera)
     assert [one.sequence for one in seen] == list(range(COUNT))
-    assert sum(isinstance(one, FrameLost) for one in seen) == made[1]
+    assert sum(isinstance(one, FrameLost) for one in seen) == made.lost
 
 
 def test_frames_are_whole_and_say_where_they_come_from(made: Made) -> None:
-    with open_camera(made[0]) as camera:
-        seen = read_all(camera)
+    with open_camera(made.table) as camera:
+        seen = read_some(camera)
     frames = [one for one in seen if isinstance(one, Frame)]
     assert all(one.source for one in seen)
     assert len({one.source for one in seen}) == COUNT
@@ -96,28 +142,28 @@ def test_frames_are_whole_and_say_where_they_come_from(made: Made) -> None:
 
 
 def test_times_never_run_backwards(made: Made) -> None:
-    with open_camera(made[0]) as camera:
-        frames = [one for one in read_all(camera) if isinstance(one, Frame)]
+    with open_camera(made.table) as camera:
+        frames = [one for one in read_some(camera) if isinstance(one, Frame)]
     times = [frame.captured_monotonic_ns for frame in frames]
     assert times == sorted(times)
     assert all(frame.captured_ns > 1_600_000_000 * 10**9 for frame in frames)
 
 
-def test_the_end_stays_the_end(made: Made) -> None:
-    with open_camera(made[0]) as camera:
+def test_the_end_stays_the_end(finite: Made) -> None:
+    with open_camera(finite.table) as camera:
         read_all(camera)
         with pytest.raises(EndOfStream):
             camera.read(1.0)
 
 
-def test_total_is_what_comes(made: Made) -> None:
-    with open_camera(made[0]) as camera:
+def test_total_is_what_comes(finite: Made) -> None:
+    with open_camera(finite.table) as camera:
         assert camera.total == len(read_all(camera)) == COUNT
 
 
-def test_loop_starts_again_with_new_numbers(made: Made) -> None:
+def test_loop_starts_again_with_new_numbers(finite: Made) -> None:
     seen: list[Frame | FrameLost] = []
-    with open_camera(made[0].model_copy(update={"loop": True})) as camera:
+    with open_camera(finite.table.model_copy(update={"loop": True})) as camera:
         assert camera.total is None
         for _ in range(2 * COUNT + 1):
             try:
@@ -129,7 +175,7 @@ def test_loop_starts_again_with_new_numbers(made: Made) -> None:
 
 
 def test_read_after_close_is_an_error_and_close_may_repeat(made: Made) -> None:
-    with open_camera(made[0]) as camera:
+    with open_camera(made.table) as camera:
         pass
     camera.close()
     with pytest.raises(CameraError, match="closed"):
