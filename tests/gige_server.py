@@ -1,8 +1,8 @@
 """A simulated GigE Vision camera on 127.0.0.1 with pictures of its own, as a process of its own.
 
-Run: python gige_server.py SERIAL [--pictures FOLDER] [--skip-every N] [--pulses]. Prints "ready", then serves till
-it is killed. Picture k (from 0) is level 10 * (k % 25) everywhere, or the k-th picture of the folder, over and over. Only libaravis,
-NumPy and OpenCV are used here, so that a fault of the package cannot hide itself.
+Run: python gige_server.py SERIAL [--pictures FOLDER] [--skip-every N] [--pulses]. Prints "ready", then serves until it
+is killed. Picture k (from 0) is level 10 * (k % 25) everywhere, or the k-th of the folder, over and over. Only
+libaravis, NumPy and OpenCV are used here, so that a fault of the package cannot hide itself.
 """
 
 from __future__ import annotations
