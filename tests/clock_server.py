@@ -4,7 +4,7 @@
 
 Each picture (256×160, grey) shows the host's monotonic clock in milliseconds as 32 squares, and their opposites below,
 so that a reader on the same host measures a frame's true age and sees a damaged one. --loss drops RTP packets. `ready`
-on stdout: it listens. Needs python3-gi, gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-good, -bad and -ugly.
+on stdout: it listens. Needs python3-gi, gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-good and -ugly.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from segdec_edge.types import Pixels
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 PACKAGES = (
     "python3-gi gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good"
-    " gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly"
+    " gstreamer1.0-plugins-ugly"
 )
 _SCRIPT = Path(__file__).with_name("clock_server.py")
 _PROBE = """

@@ -51,7 +51,8 @@ class DrainingCamera:
     name stands in messages and sources, so it holds no login. predicted: a picture may build on earlier ones (H.264),
     so that after a missing one all are damaged until the next that stands alone. captured_monotonic_ns is the time of
     grab(), device_ns the stream's own. drops counts the frames that nobody got: superseded by a newer one, stale, aged
-    while they waited, repeated, settling after the start, missing in the stream, damaged after a missing one, unreadable.
+    while they waited, repeated, settling after the start, missing in the stream, damaged after a missing one or
+    unreadable.
     """
 
     def __init__(self, capture: Capture, name: str, *, max_age_s: float, predicted: bool = False) -> None:

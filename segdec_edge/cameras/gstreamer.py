@@ -36,8 +36,9 @@ class GstreamerCamera:
     """The frames of a pipeline; of a live one the newest, never one older than max_age_s or one given before.
 
     drops counts the frames that nobody got: skipped (superseded, or lost before the sink), stale, damaged, opening
-    (the first). captured_monotonic_ns is when the source stamped the frame, device_ns its time stamp. Raises CameraError
-    where the bindings or an element are missing or the pipeline is wrong, CameraLost where it does not start.
+    (the first). captured_monotonic_ns is when the source stamped the frame, device_ns its time stamp. Raises
+    CameraError where the bindings or an element are missing or the pipeline is wrong, CameraLost where it does not
+    start.
     """
 
     def __init__(self, config: GstreamerConfig) -> None:
@@ -203,7 +204,8 @@ class GstreamerCamera:
         shape = (info.height, info.width) if channels == 1 else (info.height, info.width, channels)
         strides = (info.stride[0], channels, 1)[: len(shape)]
         data: bytes = buffer.extract_dup(0, info.size)
-        return np.ndarray(shape, np.uint8, data, info.offset[0], strides).copy()
+        view: Pixels = np.ndarray(shape, np.uint8, data, info.offset[0], strides)
+        return view.copy()
 
 
 def bindings() -> tuple[Any, Any]:

@@ -122,10 +122,10 @@ def test_frames_that_a_queue_let_age_are_not_given() -> None:
 
 @pytest.mark.usefixtures("gi_here")
 def test_end_of_a_live_source_is_a_lost_camera() -> None:
-    with opened(f"videotestsrc is-live=true num-buffers=5 ! {GREY}") as camera:
-        with pytest.raises(CameraLost, match="the live source ended"):
-            for _ in range(6):
-                camera.read(5.0)
+    camera = opened(f"videotestsrc is-live=true num-buffers=5 ! {GREY}")
+    with camera, pytest.raises(CameraLost, match="the live source ended"):
+        for _ in range(6):
+            camera.read(5.0)
 
 
 @pytest.mark.usefixtures("gi_here")

@@ -104,9 +104,9 @@ def test_inter_coded_pictures_over_udp_are_refused() -> None:
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_transport_is_the_one_asked_for_or_none(transport: str) -> None:
     other = {"tcp": "udp", "udp": "tcp"}[transport]
-    with ClockServer("--codec", "mjpeg", "--transport", other) as server:
-        with pytest.raises(CameraLost, match=f"no stream .* over {transport}"):
-            open_camera(table(server.url, transport))
+    refused = pytest.raises(CameraLost, match=f"no stream .* over {transport}")
+    with ClockServer("--codec", "mjpeg", "--transport", other) as server, refused:
+        open_camera(table(server.url, transport))
 
 
 def test_login_is_used_and_never_told(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of a USB camera and what it must give back. No such device can be simulated here: the capture is a fake."""
+"""What is asked of a USB camera and what it must give back. The capture is a fake: V4L2 needs a kernel module."""
 
 from __future__ import annotations
 
