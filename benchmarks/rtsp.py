@@ -114,7 +114,7 @@ def _segdec(url: str, transport: str) -> tuple[Read, Callable[[], dict[str, int]
         except CameraLost as lost:
             raise SystemExit(f"lost, which this must survive: {lost}") from lost
 
-    return read, lambda: dict(camera.drops), camera.close
+    return read, lambda: dict(camera.counters.reasons), camera.close
 
 
 def _plain(url: str, transport: str) -> tuple[Read, Callable[[], dict[str, int]], Callable[[], None]]:

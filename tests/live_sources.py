@@ -5,10 +5,12 @@ Import: `from tests.live_sources import ClockServer, age_ms`. Skips, with the pa
 
 from __future__ import annotations
 
+import importlib.machinery
 import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,9 +18,12 @@ from types import TracebackType
 
 import pytest
 
+from segdec_edge.cameras import gstreamer
+from segdec_edge.errors import CameraError
 from segdec_edge.types import Pixels
 
 SYSTEM_PYTHON = Path("/usr/bin/python3")
+SYSTEM_GI = Path("/usr/lib/python3/dist-packages/gi")
 PACKAGES = (
     "python3-gi gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good"
     " gstreamer1.0-plugins-ugly"
@@ -76,6 +81,22 @@ class ClockServer:
         """Stop it now; it goes on after so many seconds."""
         self.process.send_signal(signal.SIGSTOP)
         threading.Timer(seconds, self.process.send_signal, (signal.SIGCONT,)).start()
+
+
+def need_gstreamer(folders: pytest.TempPathFactory) -> None:
+    """Make gi importable as its error message tells users to: a link to the system's, and to nothing else there.
+
+    Skips where no binding fits this Python.
+    """
+    fits = any((SYSTEM_GI / f"_gi{suffix}").exists() for suffix in importlib.machinery.EXTENSION_SUFFIXES)
+    if fits and "gi" not in sys.modules:
+        folder = folders.mktemp("bindings")
+        (folder / "gi").symlink_to(SYSTEM_GI)
+        sys.path.append(str(folder))
+    try:
+        gstreamer.bindings()
+    except CameraError:
+        pytest.skip(f"no GStreamer bindings for this Python; apt-get install {gstreamer.PACKAGES}")
 
 
 def need_rtsp_server() -> None:

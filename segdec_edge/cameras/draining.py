@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segdec_edge.cameras.counters import CameraCounters
 from segdec_edge.cameras.freshness import Gaps, StreamClock
 from segdec_edge.errors import CameraError, CameraLost, PictureError
 from segdec_edge.pictures import to_eight_bit
@@ -50,14 +50,16 @@ class DrainingCamera:
 
     name stands in messages and sources, so it holds no login. predicted: a picture may build on earlier ones (H.264),
     so that after a missing one all are damaged until the next that stands alone. captured_monotonic_ns is the time of
-    grab(), device_ns the stream's own. drops counts the frames that nobody got: superseded by a newer one, stale, aged
-    while they waited, repeated, settling after the start, missing in the stream, damaged after a missing one or
-    unreadable.
+    grab(), device_ns the stream's own. counters.reasons: the frames that nobody got, superseded by a newer one, stale,
+    aged while they waited, repeated, settling in the first settle_s and more, missing in the stream, damaged after a
+    missing one or unreadable.
     """
 
-    def __init__(self, capture: Capture, name: str, *, max_age_s: float, predicted: bool = False) -> None:
+    def __init__(
+        self, capture: Capture, name: str, *, max_age_s: float, predicted: bool = False, settle_s: float = 0.5
+    ) -> None:
         self._capture, self._name, self._max_age_s = capture, name, max_age_s
-        self._clock, self._gaps = StreamClock(max_age_s), Gaps()
+        self._clock, self._gaps = StreamClock(max_age_s, settle_s), Gaps()
         self._predicted = self._broken = predicted
         self._shape: tuple[int, ...] | None = None
         self._newest: _Taken | None = None
@@ -75,10 +77,12 @@ class DrainingCamera:
         return
 
     @property
-    def drops(self) -> Mapping[str, int]:
-        """Frames that nobody got, by reason, since the start."""
+    def counters(self) -> CameraCounters:
+        """Frames given, and those that nobody got, by reason."""
         with self._news:
-            return dict(self._drops)
+            drops = dict(self._drops)
+        damaged = drops.get("damaged", 0) + drops.get("unreadable", 0)
+        return CameraCounters(self._given, incomplete=damaged, gaps=drops.get("missing", 0), reasons=drops)
 
     def read(self, timeout_s: float) -> Frame:
         """The newest frame, or the next. Raises CameraLost where the stream ends or no fresh frame comes in time,

@@ -11,13 +11,13 @@ import sysconfig
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
 from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
 
 from segdec_edge.cameras.address import without_login
+from segdec_edge.cameras.counters import CameraCounters
 from segdec_edge.cameras.freshness import Gaps
 from segdec_edge.config.camera import GstreamerConfig
 from segdec_edge.errors import CameraError, CameraLost, EndOfStream
@@ -35,7 +35,7 @@ _CHANNELS = {"GRAY8": 1, "BGR": 3}
 class GstreamerCamera:
     """The frames of a pipeline; of a live one the newest, never one older than max_age_s or one given before.
 
-    drops counts the frames that nobody got: skipped (superseded, or lost before the sink), stale, damaged, opening
+    counters.reasons: the frames that nobody got, skipped (superseded, or lost before the sink), stale, damaged, opening
     (the first). captured_monotonic_ns is when the source stamped the frame, device_ns its time stamp. Raises
     CameraError where the bindings or an element are missing or the pipeline is wrong, CameraLost where it does not
     start.
@@ -61,9 +61,9 @@ class GstreamerCamera:
         return
 
     @property
-    def drops(self) -> Mapping[str, int]:
-        """Frames that nobody got, by reason, since the start."""
-        return dict(self._drops)
+    def counters(self) -> CameraCounters:
+        """Frames given, and those that nobody got, by reason."""
+        return CameraCounters(self._given, incomplete=self._drops["damaged"], reasons=dict(self._drops))
 
     def read(self, timeout_s: float) -> Frame:
         """The next frame. Raises EndOfStream at the end of a file, CameraLost where a live source ends, fails or gives
@@ -204,8 +204,8 @@ class GstreamerCamera:
         shape = (info.height, info.width) if channels == 1 else (info.height, info.width, channels)
         strides = (info.stride[0], channels, 1)[: len(shape)]
         data: bytes = buffer.extract_dup(0, info.size)
-        view: Pixels = np.ndarray(shape, np.uint8, data, info.offset[0], strides)
-        return view.copy()
+        view = np.ndarray(shape, np.uint8, data, int(info.offset[0]), strides)
+        return np.array(view, np.uint8)
 
 
 def bindings() -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from segdec_edge.cameras.containers import ends_early
 from segdec_edge.errors import CameraError, CameraLost, EndOfStream, FrameLost, PictureError
 from segdec_edge.pictures import SUFFIXES, read_picture
 from segdec_edge.types import Frame, Pixels
@@ -139,7 +140,8 @@ class _Pictures:
 class _Video:
     """A video file. Where it ends before the announced frame count, its last frame and the next are lost, then it is.
 
-    The last one too: a decoder fills the missing rows of a cut frame and calls it whole (seen with MJPG).
+    The last one too: a decoder fills the missing rows of a cut frame and calls it whole (seen with MJPG). A file that
+    is cut inside its very last frame is known by its container's length.
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,6 +149,7 @@ class _Video:
         self._capture = cv2.VideoCapture(self.name)
         announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.total = announced if announced > 0 else None
+        self._cut = ends_early(path)
         self._pixels: Pixels | None = None
         self._next, self._missing, self._more = 0, False, bool(self._capture.grab())
         if not self._more:
@@ -162,7 +165,7 @@ class _Video:
         decoded, pixels = self._capture.retrieve() if self._more else (False, None)
         self._more = self._more and self._capture.grab()
         self._next += 1
-        whole = decoded and (self._more or self._next >= (self.total or 0))
+        whole = decoded and (self._more or (self._next >= (self.total or 0) and not self._cut))
         self._pixels = np.asarray(pixels, dtype=np.uint8) if whole else None
         return f"{self.name}#{self._next - 1}"
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, SecretStr, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
 from segdec_edge.config.load import Settings
 
@@ -19,6 +19,17 @@ PixelFormat = Literal[
 """Names of the GenICam Pixel Format Naming Convention. Of more than 8 bits the highest 8 are kept (Mono12: >> 4)."""
 
 DEFAULT_KIND = "replay"
+
+
+def _text_only(value: Any) -> Any:
+    """Pydantic's own message for another type would show what may hold a login."""
+    if not isinstance(value, str | SecretStr):
+        raise ValueError("not a text, wanted one in quotes. Correct it.")
+    return value
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_text_only)]
+"""A text that may hold a login: no message and no report shows it."""
 
 
 class SourceConfig(Settings):
@@ -121,7 +132,7 @@ class RtspConfig(LiveConfig):
     """
 
     kind: Literal["rtsp"]
-    url: SecretStr
+    url: Secret
     transport: Literal["tcp", "udp"] = "tcp"
     open_timeout_s: float = Field(default=5.0, gt=0.0, le=600.0)
     read_timeout_s: float = Field(default=2.0, gt=0.0, le=600.0)
@@ -141,7 +152,7 @@ class GstreamerConfig(LiveConfig):
     """
 
     kind: Literal["gstreamer"]
-    pipeline: SecretStr
+    pipeline: Secret
     open_timeout_s: float = Field(default=10.0, gt=0.0, le=600.0)
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from segdec_edge.cameras import open_camera
-from segdec_edge.config.camera import CameraConfig, ReplayConfig
+from segdec_edge.config.camera import CameraConfig, GstreamerConfig, ReplayConfig
 from segdec_edge.errors import CameraError, EndOfStream, FrameLost
 from segdec_edge.types import Camera, Frame
 from tests.gige import GigeCamera, gige_table
+from tests.live_sources import need_gstreamer
 
 COUNT = 6
 
@@ -68,6 +69,12 @@ def make_paced(base: Path) -> Made:
     return Made(ReplayConfig(path=base / "pictures", rate_hz=200.0))
 
 
+def make_gstreamer_file(base: Path) -> Made:
+    make_video(base)
+    pipeline = f"filesrc location={base / 'parts.avi'} ! avidemux ! jpegdec"
+    return Made(GstreamerConfig.model_validate({"kind": "gstreamer", "pipeline": pipeline}))
+
+
 @contextmanager
 def gige_free(base: Path) -> Iterator[Made]:
     with GigeCamera(own=True):
@@ -90,8 +97,10 @@ def finite(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
     return maker(tmp_path)
 
 
-@pytest.fixture(params=[*FINITE, *(pytest.param(live, marks=pytest.mark.slow) for live in LIVE)])
-def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Made]:
+@pytest.fixture(params=[*FINITE, make_gstreamer_file, *(pytest.param(live, marks=pytest.mark.slow) for live in LIVE)])
+def made(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    if request.param is make_gstreamer_file:
+        need_gstreamer(tmp_path_factory)
     if request.param in LIVE:
         with request.param(tmp_path) as live:
             yield live

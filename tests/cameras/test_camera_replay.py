@@ -20,8 +20,8 @@ def picture(path: Path, value: int = 100) -> Path:
     return path
 
 
-def video(path: Path, frames: int) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+def video(path: Path, frames: int, codec: str = "MJPG") -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 25, (64, 48))
     noise = np.random.default_rng(0)
     for _ in range(frames):
         writer.write(noise.integers(0, 255, (48, 64, 3), np.uint8))
@@ -206,3 +206,53 @@ def test_cut_video_gives_no_cut_frame_and_is_never_taken_for_a_short_one(tmp_pat
             camera.read(1.0)
         with pytest.raises(CameraLost, match="ends before frame"):
             camera.read(1.0)
+
+
+def faststart(path: Path) -> None:
+    """Move an MP4 file's table of contents to its front, as cameras write it; then a cut file still opens."""
+    data, parts, at = path.read_bytes(), {}, 0
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        parts[data[at + 4 : at + 8]] = bytearray(data[at : at + length])
+        at += length
+    contents = parts.pop(b"moov")
+    table = contents.index(b"stco") + 8
+    for entry in range(table + 4, table + 4 + 4 * int.from_bytes(contents[table : table + 4], "big"), 4):
+        moved = int.from_bytes(contents[entry : entry + 4], "big") + len(contents)
+        contents[entry : entry + 4] = moved.to_bytes(4, "big")
+    path.write_bytes(parts.pop(b"ftyp") + contents + b"".join(parts.values()))
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("avi", "MJPG"), ("mp4", "mp4v"), ("mkv", "MJPG")])
+def test_video_cut_anywhere_gives_only_whole_frames_and_never_looks_complete(
+    tmp_path: Path, suffix: str, codec: str
+) -> None:
+    path, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
+    video(path, 8, codec)
+    if suffix == "mp4":
+        faststart(path)
+    with ReplayCamera(path) as original:
+        whole = [original.read(1.0).pixels for _ in range(8)]
+    for part in np.linspace(0.02, 0.99, 60):
+        cut.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
+        seen, ended = shown(cut)
+        assert all(np.array_equal(pixels, whole[sequence]) for sequence, pixels in seen.items())
+        assert ended != "complete" or len(seen) == 8, f"cut at {part:.2f}: {len(seen)} frames taken for all"
+
+
+def shown(path: Path) -> tuple[dict[int, np.ndarray], str]:
+    """The frames of a video by their numbers, and how it ended."""
+    seen, lost = {}, 0
+    try:
+        with ReplayCamera(path) as camera:
+            while True:
+                try:
+                    frame = camera.read(1.0)
+                    seen[frame.sequence] = frame.pixels
+                except FrameLost:
+                    lost += 1
+    except EndOfStream:
+        return seen, "short" if lost else "complete"
+    except CameraError as error:
+        assert "\n" not in str(error)
+        return seen, "refused"

@@ -15,7 +15,8 @@ from segdec_edge.cameras.draining import DrainingCamera
 from segdec_edge.errors import CameraError, CameraLost
 
 RATE = 100
-SETTLED = 60  # frames; by then the stream's clock is trusted
+SETTLE_S = 0.2
+SETTLED = 30  # frames; by then the stream's clock is trusted
 
 
 class Fake:
@@ -61,7 +62,7 @@ def opened() -> Iterator[Opened]:
     cameras: list[DrainingCamera] = []
 
     def open_one(capture: Fake, max_age_s: float = 0.1, predicted: bool = False) -> DrainingCamera:
-        cameras.append(DrainingCamera(capture, "fake", max_age_s=max_age_s, predicted=predicted))
+        cameras.append(DrainingCamera(capture, "fake", max_age_s=max_age_s, predicted=predicted, settle_s=SETTLE_S))
         return cameras[-1]
 
     yield open_one
@@ -81,8 +82,8 @@ def test_no_frame_comes_twice_and_all_that_were_not_read_are_counted(opened: Ope
     seen += numbers(camera, 10)
     assert seen == sorted(set(seen))
     assert seen[10] - seen[9] >= 25
-    assert camera.drops["superseded"] >= 25
-    assert camera.drops["settling"] >= 49
+    assert camera.counters.reasons["superseded"] >= 25
+    assert camera.counters.reasons["settling"] >= 19
 
 
 def test_frames_are_numbered_and_timed(opened: Opened) -> None:
@@ -101,14 +102,14 @@ def test_frames_held_up_are_not_given(opened: Opened) -> None:
     held = set(range(SETTLED, SETTLED + 35))
     assert max(seen) > SETTLED + 40
     assert not held & set(seen)
-    assert camera.drops["stale"] >= 35
+    assert camera.counters.reasons["stale"] >= 35
 
 
 def test_frame_that_waited_too_long_is_not_given(opened: Opened) -> None:
     resumed = threading.Event()
     capture = Fake(lambda number: resumed.wait(2.0) if number == SETTLED else None)
     camera = opened(capture)
-    time.sleep(SETTLED / RATE + 0.2)  # frame 59 lies there now, 0.2 s old
+    time.sleep(SETTLED / RATE + 0.2)  # frame 29 lies there now, 0.2 s old
     with pytest.raises(CameraLost, match=r"no fresh frame within 0\.05 s.*1 aged"):
         camera.read(0.05)
     resumed.set()
@@ -160,7 +161,7 @@ def test_unreadable_frames_are_counted_and_left_out(opened: Opened) -> None:
     camera = opened(capture)
     seen = numbers(camera, 20)
     assert not capture.unreadable & set(seen)
-    assert camera.drops["unreadable"] == 2
+    assert camera.counters.reasons["unreadable"] == 2
 
 
 def test_after_a_missing_frame_all_wait_for_one_that_stands_alone(opened: Opened) -> None:
@@ -171,8 +172,8 @@ def test_after_a_missing_frame_all_wait_for_one_that_stands_alone(opened: Opened
     seen = numbers(camera, 30)
     assert not set(range(SETTLED + 10, SETTLED + 20)) & set(seen)
     assert {SETTLED + 9, SETTLED + 20} & set(seen)
-    assert camera.drops["missing"] == 1
-    assert camera.drops["damaged"] >= 9
+    assert camera.counters.reasons["missing"] == 1
+    assert camera.counters.reasons["damaged"] >= 9
 
 
 def test_stream_that_never_stands_alone_gives_nothing(opened: Opened) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,28 +11,18 @@ import numpy as np
 import pytest
 
 from segdec_edge.cameras import open_camera
-from segdec_edge.cameras.gstreamer import PACKAGES, GstreamerCamera, bindings
+from segdec_edge.cameras.gstreamer import GstreamerCamera, bindings
 from segdec_edge.config.camera import GstreamerConfig
 from segdec_edge.errors import CameraError, CameraLost, EndOfStream
 from segdec_edge.types import Camera
+from tests.live_sources import need_gstreamer
 
-SYSTEM_GI = Path("/usr/lib/python3/dist-packages/gi")
 GREY = "video/x-raw,format=GRAY8,width=101,height=50,framerate=50/1"
 
 
 @pytest.fixture(scope="module")
-def gi_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """gi importable as the error message tells users to make it: a link to the system's, and to nothing else of it."""
-    folder = tmp_path_factory.mktemp("bindings")
-    if any((SYSTEM_GI / f"_gi{suffix}").exists() for suffix in importlib.machinery.EXTENSION_SUFFIXES):
-        (folder / "gi").symlink_to(SYSTEM_GI)
-    sys.path.append(str(folder))
-    try:
-        bindings()
-    except CameraError:
-        pytest.skip(f"no GStreamer bindings for this Python; apt-get install {PACKAGES}")
-    yield
-    sys.path.remove(str(folder))
+def gi_here(tmp_path_factory: pytest.TempPathFactory) -> None:
+    need_gstreamer(tmp_path_factory)
 
 
 def table(pipeline: str, max_age_s: float = 0.25, open_timeout_s: float = 5.0) -> GstreamerConfig:
@@ -99,7 +87,7 @@ def test_stalled_reader_gets_a_fresh_frame_of_a_live_source() -> None:
         time.sleep(1.0)
         asked_ns = time.monotonic_ns()
         after = [camera.read(1.0) for _ in range(3)]
-        skipped = camera.drops["skipped"]
+        skipped = camera.counters.reasons["skipped"]
     assert [frame.sequence for frame in before + after] == list(range(15))
     times = [frame.captured_monotonic_ns for frame in before + after]
     assert times == sorted(times)
@@ -155,7 +143,7 @@ def test_damaged_frames_are_not_given() -> None:
         with pytest.raises(CameraLost):
             for _ in range(3):
                 camera.read(0.3)
-        assert camera.drops["damaged"] >= 5
+        assert camera.counters.reasons["damaged"] >= 5
         pad.remove_probe(probe)
         camera.read(2.0)
 
