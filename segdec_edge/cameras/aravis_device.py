@@ -63,7 +63,7 @@ def find(device: str | None) -> FoundCamera:
 class AravisDevice:
     """Opened, set up and streaming. Raises CameraLost where it does not answer, CameraError where it ignores a setting.
 
-    pop() from one thread, trigger() and answers() from another may run at the same time; close() alone.
+    pop() from one thread; trigger(), answers() and close() from any, but close() never during pop().
     """
 
     def __init__(self, config: AravisConfig) -> None:
@@ -72,6 +72,7 @@ class AravisDevice:
         self._format, self._free = config.pixel_format, config.trigger == "free"
         self._max_age_ns = round(config.max_age_s * 1e9)
         self._stream: int | None = None
+        self._controlling = threading.Lock()  # held while the device is asked something
         try:
             camera: int = self._library.ask("arv_camera_new", self._found.device.encode())
         except AravisFailure as failure:
@@ -113,21 +114,22 @@ class AravisDevice:
         return arrivals
 
     def trigger(self) -> None:
-        """Raises AravisFailure where the device does not take it, after up to 3 s."""
-        self._library.ask("arv_camera_software_trigger", self._camera)
+        """Raises AravisFailure where the device does not take it, after some seconds."""
+        with self._controlling:
+            if self._camera is None:
+                raise AravisFailure("the camera was closed")
+            self._library.ask("arv_camera_software_trigger", self._camera)
 
     def answers(self) -> bool:
-        """Whether the device still answers, and to this program; False takes up to 3 s."""
-        device = self._library.call("arv_camera_get_device", self._camera)
-        if self._library.call("arv_camera_is_gv_device", self._camera) and not self._library.call(
-            "arv_gv_device_is_controller", device
-        ):
-            return False
-        try:
-            self._library.ask("arv_camera_get_integer", self._camera, b"Width")
-        except AravisFailure:
-            return False
-        return True
+        """Whether the device still answers, and to this program; False takes some seconds."""
+        with self._controlling:
+            if self._camera is None or self._is_anothers(self._camera):
+                return False
+            try:
+                self._library.ask("arv_camera_get_integer", self._camera, b"Width")
+            except AravisFailure:
+                return False
+            return True
 
     def close(self, answering: bool) -> None:
         """Stop it where it answers, free the stream, then the camera. Takes at most CLOSE_WAIT_S.
@@ -145,11 +147,18 @@ class AravisDevice:
         letting_go.join(CLOSE_WAIT_S if answering else LOST_WAIT_S)
 
     def _let_go(self, camera: int, stream: int | None, answering: bool) -> None:
-        if answering:
-            self._stop(camera)
-        if stream is not None:
-            self._library.call("g_object_unref", stream)
-        self._library.call("g_object_unref", camera)
+        with self._controlling:
+            if answering:
+                self._stop(camera)
+            if stream is not None:
+                self._library.call("g_object_unref", stream)
+            self._library.call("g_object_unref", camera)
+
+    def _is_anothers(self, camera: int) -> bool:
+        """Whether a GigE device no longer obeys this program, or has not answered its heartbeat for some seconds."""
+        device = self._library.call("arv_camera_get_device", camera)
+        is_gige = self._library.call("arv_camera_is_gv_device", camera)
+        return bool(is_gige) and not self._library.call("arv_gv_device_is_controller", device)
 
     def _start(self, camera: int, config: AravisConfig) -> None:
         self._stop(camera)  # a program that was killed leaves its camera running, and running it takes no settings
