@@ -196,12 +196,16 @@ class AravisDevice:
         )
 
     def _arrival(self, buffer: int) -> Arrival:
+        wall_ns, host_ns = time.time_ns(), time.monotonic_ns()
+        fault = self._fault(buffer)
+        if fault.startswith(
+            INCOMPLETE
+        ):  # without its first packet the buffer still holds another picture's id and times
+            return Arrival(None, None, fault, wall_ns, host_ns, 0)
         frame_id = self._library.call("arv_buffer_get_frame_id", buffer)
         device_ns = self._library.call("arv_buffer_get_timestamp", buffer)
-        wall_ns, host_ns = time.time_ns(), time.monotonic_ns()
         came_ns = self._library.call("arv_buffer_get_system_timestamp", buffer) or wall_ns
         age_ns = max(0, wall_ns - came_ns)
-        fault = self._fault(buffer)
         if not fault and self._free and age_ns > self._max_age_ns:
             fault = "aged"
         pixels = None if fault else to_pixels(self._raw(buffer), self._format, self._height, self._width)
