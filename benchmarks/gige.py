@@ -38,6 +38,7 @@ from tests.gige import GigeCamera, gige_table
 
 SIZE = {"region_xywh": (0, 0, 512, 512)}
 FRAME_TIMEOUT_S, BACKOFF_S = 1.0, 0.5
+AWAY = "camera away"
 KILLS, DOWN_S, FROZEN_S = 5, 3.0, 4.0
 
 Whole = Callable[[Frame], bool]
@@ -106,7 +107,7 @@ class CameraLine:
         except CameraLost:
             with self._state:
                 self._of_trigger.pop(number, None)
-                self.outcomes.unknown[part] = "camera away"
+                self.outcomes.unknown[part] = AWAY
         return part
 
     def close(self) -> None:
@@ -255,6 +256,8 @@ def _trigger_and_wait(line: Line, within_s: float = 10.0) -> None:
     part, deadline = line.trigger(), time.monotonic() + within_s
     while part not in line.outcomes.judged and part not in line.outcomes.unknown and time.monotonic() < deadline:
         time.sleep(0.001)
+    if line.outcomes.unknown.get(part) == AWAY:
+        time.sleep(0.1)
 
 
 def _trigger_for(line: Line, seconds: float) -> int:

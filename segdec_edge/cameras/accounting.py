@@ -31,11 +31,12 @@ Result = Frame | FrameLost
 class Arrival:
     """One picture from the device, whole or not.
 
-    pixels None where it cannot be used, and fault says why; wall_ns and host_ns when its first part came, on the wall
-    clock and the host's monotonic clock; device_ns the device's own clock.
+    frame_id None where the part that holds it may not have come; pixels None where it cannot be used, and fault says
+    why; wall_ns and host_ns when its first part came, on the wall clock and the host's monotonic clock; device_ns the
+    device's own clock.
     """
 
-    frame_id: int
+    frame_id: int | None
     pixels: Pixels | None
     fault: str
     wall_ns: int
@@ -89,9 +90,16 @@ class _Totals:
     def abandon(self, reason: str, wall_ns: int) -> list[Result]:
         return []
 
-    def _missing(self, frame_id: int) -> int:
-        """How many ids lie between the one before and this one. Raises CameraLost where that cannot be told."""
-        last, self._last_id = self._last_id, frame_id
+    def _missing(self, frame_id: int | None) -> int:
+        """How many ids lie between the one before and this one. Raises CameraLost where that cannot be told.
+
+        A picture without an id counts as the next one: if another was missing before it, the next id shows it.
+        """
+        last = self._last_id
+        if frame_id is None:
+            self._last_id = None if last is None else 1 if last == _LAST_OF_16_BITS else last + 1
+            return 0
+        self._last_id = frame_id
         if last is None:
             return 0
         missing = frame_id - last - 1
@@ -200,13 +208,14 @@ class HardwareTriggered(_Totals):
     def __init__(self, source: str, first_id: int) -> None:
         super().__init__(source)
         self._first_id = first_id
+        self._without_id = 0  # pictures before the first id
 
     def take(self, arrivals: list[Arrival]) -> list[Result]:
         return [result for arrival in arrivals for result in self._take(arrival)]
 
     def _take(self, arrival: Arrival) -> list[Result]:
-        if self._last_id is None and self._first_id <= arrival.frame_id <= FRESH_IDS:
-            self._last_id = self._first_id - 1
+        if self._last_id is None:
+            self._begin(arrival.frame_id)
         missing = self._missing(arrival.frame_id)
         results: list[Result] = []
         for _ in range(missing):
@@ -216,6 +225,14 @@ class HardwareTriggered(_Totals):
             self._unusable(arrival)
             return [*results, self._lost(arrival.fault, self._next(), arrival.wall_ns)]
         return [*results, self._frame(arrival, arrival.pixels, self._next())]
+
+    def _begin(self, frame_id: int | None) -> None:
+        if frame_id is None:
+            self._without_id += 1
+            return
+        before = self._first_id + self._without_id - 1
+        if before < frame_id <= FRESH_IDS:
+            self._last_id = before
 
     def _next(self) -> int:
         self._triggers += 1

@@ -18,6 +18,7 @@ from segdec_edge.cameras import aravis_settings
 from segdec_edge.cameras.accounting import INCOMPLETE, Arrival
 from segdec_edge.cameras.aravis_library import AravisFailure, Library, library
 from segdec_edge.cameras.found import FoundCamera
+from segdec_edge.cameras.gige_discovery import identity_at
 from segdec_edge.cameras.raw_pixels import bytes_needed, to_pixels
 from segdec_edge.cameras.receive_buffer import enlarge
 from segdec_edge.config.camera import AravisConfig
@@ -33,6 +34,7 @@ _PACKET_SOCKET_DISABLED = 1
 _SOCKET_BUFFER_FIXED = 0
 
 _log = logging.getLogger(__name__)
+_last_seen: dict[str, FoundCamera] = {}
 _listing = threading.Lock()  # the library's list is one for all threads, and read by index
 
 
@@ -47,16 +49,20 @@ def list_devices() -> list[FoundCamera]:
 def find(device: str | None) -> FoundCamera:
     """The device of this id, serial number or address, or the only one. Raises CameraLost where it does not answer,
     CameraError where several do.
+
+    Where an address is given, or known from the last time, that is asked alone first.
     """
+    if device is not None and (known := _at_its_address(device)) is not None:
+        return known
     answering = list_devices()
     named = [one for one in answering if device is None or device in (one.device, one.serial, one.address)]
-    known = ", ".join(f"{one.device} ({one.address})" for one in answering) or "none"
+    here = ", ".join(f"{one.device} ({one.address})" for one in answering) or "none"
     if not named:
-        raise CameraLost(
-            f"{device or 'camera'}: no such camera answers, here: {known}. Check power, cable and address."
-        )
+        raise CameraLost(f"{device or 'camera'}: no such camera answers, here: {here}. Check power, cable and address.")
     if len(named) > 1:
-        raise CameraError(f"{device or 'camera'}: several cameras answer: {known}. Set camera.device to one of them.")
+        raise CameraError(f"{device or 'camera'}: several cameras answer: {here}. Set camera.device to one of them.")
+    if device is not None:
+        _last_seen[device] = named[0]
     return named[0]
 
 
@@ -74,7 +80,7 @@ class AravisDevice:
         self._stream: int | None = None
         self._controlling = threading.Lock()  # held while the device is asked something
         try:
-            camera: int = self._library.ask("arv_camera_new", self._found.device.encode())
+            camera: int = self._library.ask("arv_camera_new", opening_name(self._found))
         except AravisFailure as failure:
             raise CameraLost(
                 f"{self.name}: cannot be opened ({failure}). Close other programs that use it."
@@ -190,12 +196,16 @@ class AravisDevice:
         )
 
     def _arrival(self, buffer: int) -> Arrival:
+        wall_ns, host_ns = time.time_ns(), time.monotonic_ns()
+        fault = self._fault(buffer)
+        if fault.startswith(
+            INCOMPLETE
+        ):  # without its first packet the buffer still holds another picture's id and times
+            return Arrival(None, None, fault, wall_ns, host_ns, 0)
         frame_id = self._library.call("arv_buffer_get_frame_id", buffer)
         device_ns = self._library.call("arv_buffer_get_timestamp", buffer)
-        wall_ns, host_ns = time.time_ns(), time.monotonic_ns()
         came_ns = self._library.call("arv_buffer_get_system_timestamp", buffer) or wall_ns
         age_ns = max(0, wall_ns - came_ns)
-        fault = self._fault(buffer)
         if not fault and self._free and age_ns > self._max_age_ns:
             fault = "aged"
         pixels = None if fault else to_pixels(self._raw(buffer), self._format, self._height, self._width)
@@ -229,10 +239,28 @@ class AravisDevice:
             _log.debug("%s: not stopped: %s", self.name, failure)
 
     def _is_loopback(self) -> bool:
-        try:
-            return ipaddress.ip_address(self._found.address).is_loopback
-        except ValueError:  # USB
-            return False
+        return _is_address(self._found.address) and ipaddress.ip_address(self._found.address).is_loopback
+
+
+def _at_its_address(device: str) -> FoundCamera | None:
+    last = _last_seen.get(device)
+    address = device if last is None else last.address
+    identity = identity_at(address) if _is_address(address) else None
+    if identity is None or (last is not None and identity.serial != last.serial):
+        return None
+    return last or FoundCamera(KIND, address, f"{identity.vendor} {identity.model}", identity.serial, address)
+
+
+def opening_name(found: FoundCamera) -> bytes:
+    """By address where it has one: the library looks an id up in its list, which may be older than the device."""
+    return (found.address if _is_address(found.address) else found.device).encode()
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 4
+    except ValueError:
+        return False
 
 
 def _found(source: Library, index: int) -> FoundCamera:

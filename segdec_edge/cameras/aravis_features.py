@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from segdec_edge.cameras.aravis_device import find
+from segdec_edge.cameras.aravis_device import find, opening_name
 from segdec_edge.cameras.aravis_library import AravisFailure, Library, library
 from segdec_edge.cameras.aravis_settings import region_of
 from segdec_edge.errors import CameraLost
@@ -23,7 +23,7 @@ def features(device: str | None) -> list[tuple[str, str]]:
     """
     source, found = library(), find(device)
     try:
-        camera: int = source.ask("arv_camera_new", found.device.encode())
+        camera: int = source.ask("arv_camera_new", opening_name(found))
     except AravisFailure as failure:
         raise CameraLost(f"{found.device}: cannot be read ({failure}). Check power and cable.") from failure
     try:

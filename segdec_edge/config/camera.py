@@ -55,7 +55,8 @@ class ReplayConfig(SourceConfig):
 class AravisConfig(SourceConfig):
     """A GigE Vision or USB3 Vision camera. What is not written stays as the device has it.
 
-    device: id, serial number or IP address, as `segdec camera list` shows them; needed where there is more than one.
+    device: id, serial number or IP address, as `segdec camera list` shows them; needed where there is more than one. An
+    address is asked directly, also in another network.
     trigger_line: the input of a hardware trigger, rising edge; rate_hz: frames a second, free-running only.
     exposure_us in µs, gain in the device's unit (dB for most), region_xywh in pixels of the sensor.
     packet_size in bytes, None: the largest that passes the network; socket_buffer_bytes: what the kernel may hold back;

@@ -13,8 +13,8 @@ PIXELS = np.zeros((2, 2), np.uint8)
 BROKEN = "incomplete: missing packets"
 
 
-def came(frame_id: int, fault: str = "", wall_ns: int = 10**9) -> Arrival:
-    return Arrival(frame_id, None if fault else PIXELS, fault, wall_ns, wall_ns, frame_id)
+def came(frame_id: int | None, fault: str = "", wall_ns: int = 10**9) -> Arrival:
+    return Arrival(frame_id, None if fault else PIXELS, fault, wall_ns, wall_ns, 0)
 
 
 def told(results: list[Result]) -> list[tuple[int, bool]]:
@@ -113,3 +113,29 @@ def test_hardware_trigger_counts_every_missing_id() -> None:
 def test_first_picture_that_was_lost_whole_is_counted_where_ids_begin_anew(first: int, seen: int, lost: int) -> None:
     results = HardwareTriggered("GV1", first_id=first).take([came(seen)])
     assert told(results) == [*((number, False) for number in range(lost)), (lost, True)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "lost"),
+    [
+        ([1, None, 3], [1]),
+        ([1, None, 4], [1, 2]),
+        ([65535, None, 2], [1]),
+        ([None, 2], [0]),
+        ([None, 3], [0, 1]),
+        ([None, None, 9000, 9001], [0, 1]),
+    ],
+)
+def test_picture_without_its_id_is_one_lost_trigger(ids: list[int | None], lost: list[int]) -> None:
+    accounts = HardwareTriggered("GV1", first_id=1)
+    results = [one for frame_id in ids for one in accounts.take([came(frame_id, "" if frame_id else BROKEN)])]
+    assert [one.sequence for one in results] == list(range(len(results)))
+    assert [one.sequence for one in results if isinstance(one, FrameLost)] == lost
+
+
+def test_software_trigger_goes_on_after_a_picture_without_its_id() -> None:
+    accounts = SoftwareTriggered("GV1")
+    for frame_id, whole in ((7, True), (None, False), (9, True)):
+        accounts.sent(1000, 0)
+        (result,) = accounts.take([came(frame_id, "" if whole else BROKEN)])
+        assert isinstance(result, Frame) is whole

@@ -69,6 +69,12 @@ def make_paced(base: Path) -> Made:
     return Made(ReplayConfig(path=base / "pictures", rate_hz=200.0))
 
 
+def make_gstreamer_file(base: Path) -> Made:
+    make_video(base)
+    pipeline = f"filesrc location={base / 'parts.avi'} ! avidemux ! jpegdec"
+    return Made(GstreamerConfig.model_validate({"kind": "gstreamer", "pipeline": pipeline}))
+
+
 @contextmanager
 def gige_free(base: Path) -> Iterator[Made]:
     with GigeCamera(own=True):
@@ -81,32 +87,17 @@ def gige_triggered(base: Path) -> Iterator[Made]:
         yield Made(gige_table(region_xywh=(0, 0, 40, 24), trigger="software"))
 
 
-def make_gstreamer_file(base: Path) -> Made:
-    make_video(base)
-    pipeline = f"filesrc location={base / 'parts.avi'} ! avidemux ! jpegdec"
-    return Made(GstreamerConfig.model_validate({"kind": "gstreamer", "pipeline": pipeline}))
-
-
-REPLAYS = [make_folder, make_folder_with_lost_frames, make_list, make_video, make_paced]
-FINITE = [*REPLAYS, make_gstreamer_file]
+FINITE = [make_folder, make_folder_with_lost_frames, make_list, make_video, make_paced]
 LIVE = [gige_free, gige_triggered]
 
 
-@pytest.fixture(params=REPLAYS)
-def replayed(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
-    maker: Callable[[Path], Made] = request.param
-    return maker(tmp_path)
-
-
 @pytest.fixture(params=FINITE)
-def finite(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def finite(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
     maker: Callable[[Path], Made] = request.param
-    if maker is make_gstreamer_file:
-        need_gstreamer(tmp_path_factory)
     return maker(tmp_path)
 
 
-@pytest.fixture(params=[*FINITE, *(pytest.param(live, marks=pytest.mark.slow) for live in LIVE)])
+@pytest.fixture(params=[*FINITE, make_gstreamer_file, *(pytest.param(live, marks=pytest.mark.slow) for live in LIVE)])
 def made(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     if request.param is make_gstreamer_file:
         need_gstreamer(tmp_path_factory)
@@ -174,14 +165,14 @@ def test_the_end_stays_the_end(finite: Made) -> None:
             camera.read(1.0)
 
 
-def test_total_is_what_comes(replayed: Made) -> None:
-    with open_camera(replayed.table) as camera:
+def test_total_is_what_comes(finite: Made) -> None:
+    with open_camera(finite.table) as camera:
         assert camera.total == len(read_all(camera)) == COUNT
 
 
-def test_loop_starts_again_with_new_numbers(replayed: Made) -> None:
+def test_loop_starts_again_with_new_numbers(finite: Made) -> None:
     seen: list[Frame | FrameLost] = []
-    with open_camera(replayed.table.model_copy(update={"loop": True})) as camera:
+    with open_camera(finite.table.model_copy(update={"loop": True})) as camera:
         assert camera.total is None
         for _ in range(2 * COUNT + 1):
             try:

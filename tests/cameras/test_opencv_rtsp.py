@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from segdec_edge.cameras import open_camera
+from segdec_edge.cameras import OpenCamera, open_camera
 from segdec_edge.cameras.draining import DrainingCamera
 from segdec_edge.cameras.opencv import open_rtsp
 from segdec_edge.config.camera import RtspConfig
@@ -39,7 +39,7 @@ def server(way: tuple[str, str]) -> Iterator[ClockServer]:
 
 def table(url: str, transport: str = "tcp", **settings: float) -> RtspConfig:
     return RtspConfig.model_validate(
-        {"kind": "rtsp", "url": url, "transport": transport, "max_age_s": MAX_AGE_S, **settings}
+        {"kind": "rtsp", "url": url, "transport": transport, "max_age_s": MAX_AGE_S, "open_timeout_s": 20.0, **settings}
     )
 
 
@@ -54,11 +54,23 @@ def ages(camera: DrainingCamera, seconds: float) -> list[float]:
     return found
 
 
+def read_to_the_end(camera: OpenCamera) -> None:
+    """Read until the camera says that its stream is over; a busy machine may be silent before."""
+    until = time.monotonic() + 30.0
+    while time.monotonic() < until:
+        try:
+            camera.read(2.0)
+        except CameraLost as lost:
+            if "ended or fell silent" in str(lost):
+                return
+    pytest.fail("the end of the stream was not told")
+
+
 @pytest.mark.slow
 def test_no_stale_frame_after_the_reader_stalled_or_the_server_froze(server: ClockServer, way: tuple[str, str]) -> None:
     with open_camera(table(server.url, way[1])) as camera:
         assert isinstance(camera, DrainingCamera)
-        seen = [age_ms(camera.read(5.0).pixels)]
+        seen = [age_ms(camera.read(20.0).pixels)]
         time.sleep(2.0)
         seen.append(age_ms(camera.read(1.0).pixels))
         server.freeze(1.0)
@@ -74,13 +86,11 @@ def test_no_stale_frame_after_the_reader_stalled_or_the_server_froze(server: Clo
 def test_stream_that_stays_silent_is_a_lost_camera_and_can_be_opened_again() -> None:
     with ClockServer() as server:
         with open_camera(table(server.url, read_timeout_s=0.5)) as camera:
-            first = camera.read(5.0)
+            first = camera.read(20.0)
             server.freeze(1.0)
-            with pytest.raises(CameraLost, match="ended or fell silent"):
-                while True:
-                    camera.read(2.0)
+            read_to_the_end(camera)
         with open_camera(table(server.url)) as camera:
-            again = camera.read(5.0)
+            again = camera.read(20.0)
     made = [stamp_ms(frame.pixels) for frame in (first, again)]
     assert (made[1] or 0) > (made[0] or 0) + 500
     assert again.sequence == 0
@@ -90,10 +100,9 @@ def test_stream_that_stays_silent_is_a_lost_camera_and_can_be_opened_again() -> 
 def test_server_that_dies_is_a_lost_camera() -> None:
     with ClockServer("--codec", "mjpeg") as server:
         camera = open_camera(table(server.url))
-        camera.read(5.0)
-    with camera, pytest.raises(CameraLost, match="ended or fell silent"):
-        while True:
-            camera.read(3.0)
+        camera.read(20.0)
+    with camera:
+        read_to_the_end(camera)
     with pytest.raises(CameraLost, match="no stream within"):
         open_camera(table(server.url, open_timeout_s=1.0))
 
@@ -108,7 +117,7 @@ def test_transport_is_the_one_asked_for_or_none(transport: str) -> None:
     other = {"tcp": "udp", "udp": "tcp"}[transport]
     refused = pytest.raises(CameraLost, match=f"no stream .* over {transport}")
     with ClockServer("--codec", "mjpeg", "--transport", other) as server, refused:
-        open_camera(table(server.url, transport))
+        open_camera(table(server.url, transport, open_timeout_s=5.0))
 
 
 def test_login_is_used_and_never_told(capfd: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +125,7 @@ def test_login_is_used_and_never_told(capfd: pytest.CaptureFixture[str]) -> None
         url = server.url.replace("//", "//bob:s3cret@")
         config = table(url)
         with open_camera(config) as camera:
-            frame = camera.read(5.0)
+            frame = camera.read(20.0)
         with pytest.raises(CameraLost) as caught:
             open_camera(table(url.replace("s3cret", "s3cret2")))
     told = f"{config!r} {frame.source} {caught.value} {capfd.readouterr()}"
