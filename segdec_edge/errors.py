@@ -23,6 +23,7 @@ SegdecError
 │   ├── FrameLost         one trigger without a usable picture: that part is UNKNOWN
 │   └── EndOfStream       a finite source has delivered its last frame
 ├── OutputError           a ledger, archive or protocol sink that refused a verdict
+│   └── LedgerFull        no room for the ledger's next row; it goes on once there is
 └── StorageError          a file that could not be written whole (disk full, no permission)
 
 Only the CLI catches SegdecError; anything else is a bug and keeps its traceback.
@@ -130,6 +131,10 @@ class EndOfStream(CameraError):
 
 
 class OutputError(SegdecError):
+    pass
+
+
+class LedgerFull(OutputError):
     pass
 
 

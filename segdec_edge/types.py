@@ -91,7 +91,8 @@ class Verdict:
     score is None where no prediction could be made; reason says why the label is what it is;
     times in ns of the wall clock, latency_ms from capture to decision on the monotonic clock; camera and recipe by
     name; given_id the part's name at the line (from a PLC or an encoder), where it has one; regions the defects seen;
-    review: too near the border to be sure, so a copy is kept for people to look at.
+    review: too near the border to be sure, so a copy is kept for people to look at; device_ns the camera's own clock,
+    where it has one; bundle_sha256 names the model's file alone, bundle_digest all that its meta.json says.
     """
 
     part_id: str
@@ -111,6 +112,8 @@ class Verdict:
     given_id: str | None = None
     regions: tuple[Region, ...] = ()
     review: bool = False
+    device_ns: int | None = None
+    bundle_digest: str = ""
 
 
 @runtime_checkable

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import segdec_edge
-from segdec_edge.errors import OutputError
-from segdec_edge.outputs import ledger as ledger_module
-from segdec_edge.outputs.ledger import Ledger, counts, read_rows
-from segdec_edge.types import Label, Verdict
+from segdec_edge.errors import LedgerFull, OutputError
+from segdec_edge.outputs import ledger_file
+from segdec_edge.outputs.ledger import Ledger, counts, read_events, read_rows, regions_json
+from segdec_edge.types import Label, Region, Verdict
 
 Make = Callable[..., Verdict]
 CHILD = Path(__file__).with_name("ledger_child.py")
@@ -88,6 +90,80 @@ def test_wrong_types_do_not_get_in(path: Path, run_id: str, make_verdict: Make) 
     assert list(read_rows(path)) == []
 
 
+def test_name_that_is_no_utf_8_loses_no_row(path: Path, run_id: str, make_verdict: Make) -> None:
+    name = os.fsdecode(b"pictures/gr\xfcn.png")
+    with closing(Ledger(path, run_id)) as ledger:
+        ledger.write(make_verdict(source=name, reason=f"{name} cannot be read", given_id="Gerät 7"))
+    (row,) = read_rows(path)
+    assert row.source == "pictures/gr\\udcfcn.png"
+    assert row.given_id == "Gerät 7"
+
+
+def test_everything_a_verdict_says_comes_back(path: Path, run_id: str, make_verdict: Make) -> None:
+    region = Region((1, 2, 30, 40), ((1, 2), (31, 2), (31, 42)), 600.04, 0.98765)
+    verdict = make_verdict(
+        camera="left", recipe="lids", given_id="7-11", review=True, regions=(region,), device_ns=5, bundle_digest="cd"
+    )
+    with closing(Ledger(path, run_id)) as ledger:
+        ledger.write_all([verdict, verdict])
+    (row,) = read_rows(path)
+    assert (row.camera, row.recipe, row.given_id, row.review, row.device_ns) == ("left", "lids", "7-11", 1, 5)
+    assert row.bundle_digest == "cd"
+    assert json.loads(row.regions or "") == [
+        {"box": [1, 2, 30, 40], "area_px": 600.0, "peak": 0.9877, "polygon": [[1, 2], [31, 2], [31, 42]]}
+    ]
+
+
+def test_regions_stay_within_their_limit() -> None:
+    outline = tuple((n, n) for n in range(300))
+    many = [Region((n, n, 10, 10), outline, float(n), 0.5) for n in range(1000)]
+    for count in (1, 2, 5, 100, 1000):
+        text = regions_json(many[:count], limit=1500) or ""
+        assert len(text) <= 1500
+        boxes = json.loads(text)
+        assert boxes[0]["area_px"] == count - 1  # the largest stay
+        assert ("polygon" in boxes[0]) == (len(boxes) == count and "polygon" in text)
+    assert regions_json(many[:3], limit=1) == "[]"
+    assert regions_json([]) is None
+
+
+def test_events_keep_their_place_among_the_parts(path: Path, run_id: str, make_verdict: Make) -> None:
+    with closing(Ledger(path, run_id)) as ledger:
+        ledger.event("start", "recipe lids")
+        ledger.write_all([make_verdict(0), make_verdict(1)])
+        ledger.event("alarm", "x" * 10_000, camera="left")
+    with closing(Ledger(path, "later")) as ledger:
+        ledger.event("start", "again")
+    first, second, third = read_events(path)
+    assert (first.kind, first.after_part, first.text, first.camera) == ("start", 0, "recipe lids", "")
+    assert (second.kind, second.after_part, len(second.text), second.camera) == ("alarm", 2, 2000, "left")
+    assert [event.run_id for event in (first, second, third)] == [run_id, run_id, "later"]
+    assert list(read_events(path, "later")) == [third]
+
+
+def test_rows_and_events_from_many_threads(path: Path, run_id: str, make_verdict: Make) -> None:
+    def work(thread: int) -> None:
+        for n in range(20):
+            ledger.write(make_verdict(n, part_id=f"{run_id}-c{thread}-{n:06d}", camera=f"c{thread}"))
+            ledger.event("note", str(n), f"c{thread}")
+
+    with closing(Ledger(path, run_id)) as ledger, ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert len(list(read_rows(path))) == len(list(read_events(path))) == 80
+
+
+def test_reading_does_not_hold_up_the_writer_or_its_log(path: Path, run_id: str, make_verdict: Make) -> None:
+    with closing(Ledger(path, run_id)) as ledger:
+        ledger.write_all([make_verdict(n) for n in range(5000)])
+        rows = read_rows(path)
+        next(rows)  # a slow reader, in the middle
+        for start in range(5000, 8000, 100):
+            ledger.write_all([make_verdict(n) for n in range(start, start + 100)])
+        busy, log_pages, copied = ledger._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        assert (busy, log_pages - copied) == (0, 0)
+        assert 1 + len(list(rows)) == 8000
+
+
 def test_second_station_on_the_same_ledger_is_refused_at_once(path: Path, run_id: str, make_verdict: Make) -> None:
     with closing(Ledger(path, run_id)) as first:
         with pytest.raises(OutputError, match=rf"another station .*process {os.getpid()}\)"):
@@ -100,7 +176,7 @@ def test_second_station_on_the_same_ledger_is_refused_at_once(path: Path, run_id
 def test_locked_by_another_program(
     path: Path, run_id: str, make_verdict: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_BUSY_S", 0.1)
+    monkeypatch.setattr(ledger_file, "BUSY_S", 0.1)
     with closing(Ledger(path, run_id)) as ledger, closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(OutputError, match="another program has locked"):
@@ -113,7 +189,7 @@ def test_newer_ledger_is_refused(path: Path, run_id: str) -> None:
     Ledger(path, run_id).close()
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 99")
-    with pytest.raises(OutputError, match="version 99, this program knows 1"):
+    with pytest.raises(OutputError, match="version 99, this program knows 2"):
         Ledger(path, run_id)
     with pytest.raises(OutputError, match="version 99"):
         list(read_rows(path))
@@ -140,7 +216,7 @@ def test_file_that_is_no_database(path: Path, run_id: str) -> None:
 
 def test_folder_in_the_ledgers_place_and_file_in_its_folders(path: Path, run_id: str, tmp_path: Path) -> None:
     path.mkdir()
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written or read"):
         Ledger(path, run_id)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
@@ -197,7 +273,7 @@ def test_disk_that_is_full_from_the_start(tiny_disk: Path, run_id: str) -> None:
     with (tiny_disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError):
         while True:
             filler.write(bytes(4096))
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(LedgerFull, match="the disk is full"):
         Ledger(tiny_disk / "ledger.sqlite", run_id)
 
 
