@@ -7,34 +7,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from segdec_edge.errors import OutputError
-from segdec_edge.outputs.ledger_file import (
-    COLUMNS,
-    SCHEMA_VERSION,
-    Event,
-    Row,
-    identity,
-    lock,
-    open_to_read,
-    open_to_write,
-    refuse_foreign,
-    told,
-)
-from segdec_edge.types import Frame, Label, Region, Verdict
+from segdec_edge.outputs.ledger_file import Event, Row, identity, lock, open_to_write, refuse_foreign, told
+from segdec_edge.outputs.ledger_read import counts, read_events, read_rows
+from segdec_edge.types import Frame, Region, Verdict
 
-__all__ = ["SCHEMA_VERSION", "Event", "Ledger", "Row", "counts", "read_events", "read_rows", "regions_json"]
+__all__ = ["FREE_RUNNING", "Event", "Ledger", "Row", "counts", "read_events", "read_rows", "regions_json"]
+
+FREE_RUNNING = "free-running"
+"""An event of this kind says of its camera: in this run not every picture is a part, so its numbers may have gaps."""
 
 REGIONS_LENGTH = 4096
 """Characters of one part's regions at most: a broken lens must not fill the disk with outlines."""
 _EVENT_LENGTH = 2000
 _KIND_LENGTH = 40
-_CHUNK = 2000
 
 _STORED = Row._fields[1:]
 _STORED_COLUMNS = ", ".join(_STORED)
@@ -114,29 +105,6 @@ class Ledger:
                 )
 
 
-def read_rows(path: Path, run_id: str | None = None) -> Iterator[Row]:
-    """The rows of one run or of all, in the order in which they were recorded. Raises OutputError.
-
-    In constant memory, and never holding on to one state of the file for long: a station that writes meanwhile keeps
-    its log short, and rows that it adds before the end is reached come too.
-    """
-    yield from (Row._make(row) for row in _in_chunks(path, f"SELECT {COLUMNS} FROM parts", run_id))
-
-
-def read_events(path: Path, run_id: str | None = None) -> Iterator[Event]:
-    """The events of one run or of all, in the order in which they were recorded. Raises OutputError."""
-    query = f"SELECT {', '.join(Event._fields)} FROM events"
-    yield from (Event._make(row) for row in _in_chunks(path, query, run_id))
-
-
-def counts(path: Path, run_id: str | None = None) -> dict[Label, int]:
-    """How many parts got each verdict, in one run or in all; every label is a key. Raises OutputError."""
-    where, values = ("WHERE run_id = ?", (run_id,)) if run_id is not None else ("", ())
-    with open_to_read(path) as database:
-        found = dict(database.execute(f"SELECT verdict, count(*) FROM parts {where} GROUP BY verdict", values))
-    return {label: found.get(label.value, 0) for label in Label}
-
-
 def regions_json(regions: Sequence[Region], limit: int = REGIONS_LENGTH) -> str | None:
     """Regions as JSON of at most `limit` characters, None without any: [{"box", "area_px", "peak", "polygon"}, …].
 
@@ -155,18 +123,6 @@ def regions_json(regions: Sequence[Region], limit: int = REGIONS_LENGTH) -> str 
             break
         kept.append(box)
     return f"[{','.join(kept)}]"
-
-
-def _in_chunks(path: Path, query: str, run_id: str | None) -> Iterator[tuple[Any, ...]]:
-    where, values = ("run_id = ? AND", (run_id,)) if run_id is not None else ("", ())
-    text = f"{query} WHERE {where} number > ? ORDER BY number LIMIT {_CHUNK}"
-    with open_to_read(path) as database:
-        last = 0
-        while rows := database.execute(text, (*values, last)).fetchall():
-            if rows[-1][0] <= last:  # a damaged page in another's place would be read for ever
-                raise OutputError(f"{path}: is damaged after row {last}. Check the disk; keep the file for inquiry.")
-            yield from rows
-            last = rows[-1][0]
 
 
 def _values(verdict: Verdict, run_id: str) -> _Values:
