@@ -7,11 +7,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from segdec_edge.config.archive import ArchiveConfig
 from segdec_edge.config.load import Settings, load_toml
 from segdec_edge.files import from_home
-
-Keep = Literal["defect", "all", "none"]
-"""Which parts' pictures are archived; UNKNOWN counts with defect."""
 
 
 class InspectionConfig(Settings):
@@ -47,14 +45,6 @@ class LedgerConfig(Settings):
     """[ledger]: the SQLite file that gets one row a part. It must lie on a local disk."""
 
     path: Path = Path("ledger.sqlite")
-
-
-class ArchiveConfig(Settings):
-    """[archive]: the folder for pictures; max_megabytes caps it, in 10^6 bytes, the oldest pictures leave first."""
-
-    path: Path = Path("archive")
-    keep: Keep = "defect"
-    max_megabytes: float | None = Field(default=None, gt=0.0)
 
 
 class StationConfig(Settings):

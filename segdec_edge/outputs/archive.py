@@ -1,156 +1,248 @@
 """The picture archive: best effort, so that people can look at what was rejected. Knows no ledger and no camera.
 
 It never stops inspection: a picture that could not be kept is counted. Layout: LABEL/<part id>.png with the original
-pixels and LABEL/<part id>_overlay.jpg with heat map and caption.
+pixels, LABEL/<part id>_overlay.jpg with heat map and caption; REVIEW/<part id>.png with <part id>.json beside it for
+people to label again. Each folder's `.order` lists its parts as they came.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-import re
 import shutil
-from collections import deque
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from segdec_edge.config.station import Keep
+from segdec_edge.config.archive import ArchiveConfig, ClassConfig, Keep
 from segdec_edge.errors import StorageError
-from segdec_edge.files import write_atomic
+from segdec_edge.files import make_folder
+from segdec_edge.outputs.shelf import PART_FILE, UNFINISHED, Shelf
 from segdec_edge.pictures import overlay
 from segdec_edge.types import Frame, Label, Pixels, Verdict
 
+__all__ = ["PART_FILE", "UNFINISHED", "Archive", "Limit", "open_archive"]
+
 _log = logging.getLogger(__name__)
 
+REVIEW = "REVIEW"
+CLASSES = (Label.OK.value, REVIEW, Label.UNKNOWN.value, Label.DEFECT.value)
+"""The folders, in the order in which their pictures leave."""
 RESERVE_BYTES = 256_000_000
-"""What pictures leave free on their disk: some 600 000 rows of a ledger beside them, for pictures must stop first."""
-PART_FILE = re.compile(r"(?P<part_id>\d{8}T\d{6}Z-[0-9a-f]{6}-\d{6,})(?P<end>\.png|_overlay\.jpg)")
-"""Only files named like this are ours: nothing else in the folder is ever deleted."""
-UNFINISHED = ".segdec_tmp_"
-"""How the names of files.write_atomic begin before they are whole."""
+"""What pictures leave free on their disk: some 400 000 rows of a ledger beside them, for pictures must stop first."""
+MOST_DROPPED = 50
+"""Parts whose pictures are deleted for one new one at most, so that no picture waits for long."""
+TEND_S = 60.0
+_CLOCK_IS_SET_S = 1_577_836_800.0  # 1 January 2020
+_PICTURE, _OVERLAY, _FACTS = ".png", "_overlay.jpg", ".json"
 _CAPTION_WIDTH = 480
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """The pictures of one part; written_ns is the time of the older file."""
+class Limit:
+    """How long the pictures of a class stay, in days of the wall clock, and how many bytes they are; None: no limit."""
 
-    folder: Path
-    part_id: str
-    size_bytes: int
-    written_ns: int = 0
-
-    @property
-    def files(self) -> tuple[Path, Path]:
-        return self.folder / f"{self.part_id}.png", self.folder / f"{self.part_id}_overlay.jpg"
+    max_days: float | None = None
+    max_bytes: int | None = None
 
 
 class Archive:
-    """Keeps pictures of parts. keep: defect (DEFECT and UNKNOWN), all or none.
+    """Keeps pictures of parts. keep: defect (DEFECT and UNKNOWN), all or none; limits by class, one of CLASSES.
 
-    max_bytes caps what lies there, earlier runs included: the oldest OK parts leave first, then the oldest flagged
-    ones; an OK part never drives out a flagged one. failures counts the parts whose pictures could not be kept.
+    max_bytes caps what lies there, earlier runs included; reserve_bytes stay free on the disk. For either, pictures
+    leave in the order of CLASSES, of each class the first that came, but none for a part of a class before its own.
+    failures counts the parts whose pictures could not be kept. Used by one thread.
     """
 
     def __init__(
-        self, folder: Path, keep: Keep = "defect", max_bytes: int | None = None, reserve_bytes: int = RESERVE_BYTES
+        self,
+        folder: Path,
+        keep: Keep = "defect",
+        max_bytes: int | None = None,
+        reserve_bytes: int = RESERVE_BYTES,
+        limits: Mapping[str, Limit] | None = None,
     ) -> None:
         self.failures = 0
+        self.problem: str | None = None
         self._folder, self._keep = folder, keep
         self._max_bytes, self._reserve_bytes = max_bytes, reserve_bytes
-        self._remove_leftovers()
-        # Without a cap nothing is indexed, so that memory stays flat.
-        self._ok, self._flagged = (deque[_Kept](), deque[_Kept]()) if max_bytes is None else self._index()
-        self._total_bytes = sum(kept.size_bytes for kept in (*self._ok, *self._flagged))
+        self._limits = {name: (limits or {}).get(name, Limit()) for name in CLASSES}
+        self._shelves = {name: self._shelf(name) for name in CLASSES}
+        self._missed = 0
+        self._tended_s: float | None = None
+        self._dated = False
 
-    def wants(self, label: Label) -> bool:
-        """Whether a part of this label is kept here."""
-        return self._keep == "all" or (self._keep == "defect" and label is not Label.OK)
+    def wants(self, label: Label, review: bool = False) -> bool:
+        """Whether a part of this label is kept here; one that people shall look at is, unless nothing is."""
+        return self._keep == "all" or (self._keep == "defect" and (review or label is not Label.OK))
 
     def write(self, verdict: Verdict, frame: Frame | None) -> None:
         """Keep one part's pictures, if wanted. Never raises for a disk or a picture: it counts, and warns once."""
-        if frame is None or not self.wants(verdict.label):
+        self.tend()
+        if frame is None or not self.wants(verdict.label, verdict.review):
             return
         try:
-            self._store(verdict, frame)
+            kept = self._store(verdict, frame)
         except (StorageError, OSError, cv2.error) as error:
-            self._count_failure(error)
+            self._failed(error)
+        else:
+            self._went_well(kept)
+
+    def tend(self) -> None:
+        """Delete what is too old, at most once a minute; write() does it, and whoever has an idle thread may."""
+        now_s = time.monotonic()
+        if self._tended_s is not None and now_s - self._tended_s < TEND_S:
+            return
+        self._tended_s = now_s
+        try:
+            self._drop_expired()
+        except OSError as error:
+            _log.warning("archive: old pictures cannot be deleted: %s", error)
 
     def close(self) -> None:
         """Nothing stays open."""
 
-    def _store(self, verdict: Verdict, frame: Frame) -> None:
-        pictures = (_encoded(".png", frame.pixels), _encoded(".jpg", _explained(verdict, frame.pixels)))
-        kept = _Kept(self._folder / verdict.label.value, verdict.part_id, sum(map(len, pictures)))
-        kept.folder.mkdir(parents=True, exist_ok=True)
-        if not self._make_room(verdict.label, kept.size_bytes):
-            return
-        if self._max_bytes is not None:
-            (self._ok if verdict.label is Label.OK else self._flagged).append(kept)
-            self._total_bytes += kept.size_bytes
-        for path, content in zip(kept.files, pictures, strict=True):
-            write_atomic(path, content)
+    @property
+    def total_bytes(self) -> int:
+        """What all pictures take."""
+        return sum(shelf.total_bytes for shelf in self._shelves.values())
 
-    def _make_room(self, label: Label, size_bytes: int) -> bool:
-        """Whether the part's pictures may be written; deletes older ones for it. Raises StorageError."""
-        cap = self._max_bytes
-        if cap is not None and size_bytes > cap:
-            raise StorageError(f"{self._folder}: one part needs {size_bytes} bytes, the cap is {cap}. Raise the cap.")
-        while cap is not None and self._total_bytes + size_bytes > cap:
-            pool = self._ok or (self._flagged if label is not Label.OK else None)
-            if not pool:
-                return False
-            for path in pool[0].files:
-                path.unlink(missing_ok=True)
-            self._total_bytes -= pool.popleft().size_bytes
-        if shutil.disk_usage(self._folder).free - size_bytes < self._reserve_bytes:
-            raise StorageError(
-                f"{self._folder}: less than {self._reserve_bytes / 1e6:.0f} MB free, kept for the ledger."
-                " Free some space, or set archive.max_megabytes."
-            )
+    def _shelf(self, name: str) -> Shelf:
+        ends = (_PICTURE, _FACTS) if name == REVIEW else (_PICTURE, _OVERLAY)
+        try:
+            return Shelf(self._folder / name, ends)
+        except (StorageError, OSError) as error:
+            self.problem = str(error)
+            _log.warning("archive: %s What lies in %s is not counted.", error, name)
+            return Shelf(self._folder / name, ends, count=False)
+
+    def _store(self, verdict: Verdict, frame: Frame) -> bool:
+        """Whether it was kept; a part that would drive out better ones is not, and that is no failure."""
+        picture = _encoded(_PICTURE, frame.pixels)
+        kept = True
+        if self.wants(verdict.label):
+            shown = _encoded(".jpg", _explained(verdict, frame.pixels))
+            kept = self._put(verdict.label.value, verdict.part_id, {_PICTURE: picture, _OVERLAY: shown})
+        if verdict.review:
+            kept &= self._put(REVIEW, verdict.part_id, {_PICTURE: picture, _FACTS: _facts(verdict)})
+        return kept
+
+    def _put(self, name: str, part_id: str, contents: Mapping[str, bytes]) -> bool:
+        if not self._make_room(name, sum(map(len, contents.values()))):
+            return False
+        self._shelves[name].add(part_id, contents)
         return True
 
-    def _count_failure(self, error: Exception) -> None:
+    def _make_room(self, name: str, size_bytes: int) -> bool:
+        """Whether a part of this class may be written; deletes older ones for it. Raises StorageError."""
+        shelf, own, cap = self._shelves[name], self._limits[name].max_bytes, self._max_bytes
+        lowest = min((limit for limit in (own, cap) if limit is not None), default=size_bytes)
+        if size_bytes > lowest:
+            raise StorageError(
+                f"{self._folder}: one part needs {size_bytes} bytes, the cap is {lowest}. Raise the cap."
+            )
+        # Where a limit was lowered, MOST_DROPPED for each new part bring it down soon enough.
+        for _ in range(MOST_DROPPED):
+            if own is None or shelf.total_bytes + size_bytes <= own or not shelf.drop_oldest():
+                break
+        for _ in range(MOST_DROPPED):
+            if cap is None or self.total_bytes + size_bytes <= cap:
+                break
+            if not self._drop_one(name):
+                return self.total_bytes + size_bytes <= cap  # where somebody deleted them, that shows only now
+        self._free_space(name, size_bytes)
+        return True
+
+    def _free_space(self, name: str, size_bytes: int) -> None:
+        """Keep the reserve free beside size_bytes more, by what may leave for this class. Raises StorageError."""
+        for _ in range(MOST_DROPPED):
+            if self._has_space(size_bytes) or not self._drop_one(name):
+                break
+        if not self._has_space(size_bytes):
+            raise StorageError(
+                f"{self._folder}: less than {self._reserve_bytes / 1e6:.0f} MB free, kept for the ledger."
+                " Free some space on that disk."
+            )
+
+    def _has_space(self, size_bytes: int) -> bool:
+        place = self._folder if self._folder.exists() else self._folder.parent
+        return not place.exists() or shutil.disk_usage(place).free - size_bytes >= self._reserve_bytes
+
+    def _drop_one(self, name: str) -> bool:
+        """Delete one part for one of this class; False where there is none that may leave for it."""
+        may_leave = CLASSES[: CLASSES.index(name) + 1]
+        return any(self._shelves[other].drop_oldest() for other in may_leave)
+
+    def _drop_expired(self) -> None:
+        now_s = time.time()
+        aged = [(self._shelves[name], limit.max_days) for name, limit in self._limits.items() if limit.max_days]
+        if now_s < _CLOCK_IS_SET_S:
+            return
+        for shelf, max_days in aged:
+            if not self._dated:  # what was taken before the clock was set counts from now on
+                shelf.date_undated(_CLOCK_IS_SET_S, now_s)
+            for _ in range(MOST_DROPPED):
+                kept = shelf.oldest()
+                if kept is None or shelf.written_s(kept) > now_s - max_days * 86_400:
+                    break
+                shelf.drop_oldest()
+        self._dated = True
+
+    def _failed(self, error: Exception) -> None:
         self.failures += 1
-        if self.failures == 1:
+        self._missed += 1
+        self.problem = " ".join(str(error).split())
+        if self._missed == 1:
             _log.warning("archive: %s Inspection goes on; further failures are only counted.", error)
 
-    def _remove_leftovers(self) -> None:
-        """Files that a killed run was writing; nobody would ever finish or find them."""
-        try:
-            for label in Label:
-                for path in (self._folder / label.value).glob(f"{UNFINISHED}*"):
-                    path.unlink(missing_ok=True)
-        except OSError as error:
-            self._count_failure(error)
-
-    def _index(self) -> tuple[deque[_Kept], deque[_Kept]]:
-        """What earlier runs left, OK and flagged, the oldest first."""
-        try:
-            by_label = {label: _kept_in(self._folder / label.value) for label in Label}
-        except OSError as error:
-            self._count_failure(error)
-            return deque(), deque()
-        flagged = by_label[Label.DEFECT] + by_label[Label.UNKNOWN]
-        return deque(_oldest_first(by_label[Label.OK])), deque(_oldest_first(flagged))
+    def _went_well(self, kept: bool) -> None:
+        if kept and self._missed:
+            _log.warning("archive: pictures are kept again, after %d parts without", self._missed)
+            self._missed = 0
+        if kept:
+            self.problem = None
 
 
-def _oldest_first(kept: list[_Kept]) -> list[_Kept]:
-    return sorted(kept, key=lambda one: (one.written_ns, one.part_id))
+def open_archive(config: ArchiveConfig) -> Archive:
+    """The archive of a station.toml. Raises StorageError where its folder can never be written."""
+    if config.keep != "none":
+        make_folder(config.path)  # one that can never work must show now, not at the first defect
+    classes = dict(zip(CLASSES, (config.ok, config.review, config.unknown, config.defect), strict=True))
+    limits = {name: _limit(settings) for name, settings in classes.items()}
+    reserve = round(config.min_free_megabytes * 1e6)
+    return Archive(config.path, config.keep, _bytes(config.max_megabytes), reserve, limits)
 
 
-def _kept_in(folder: Path) -> list[_Kept]:
-    files: dict[str, list[tuple[int, int]]] = {}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if match := PART_FILE.fullmatch(path.name):
-            facts = path.stat()
-            files.setdefault(match["part_id"], []).append((facts.st_size, facts.st_mtime_ns))
-    return [
-        _Kept(folder, part_id, sum(size for size, _ in facts), min(time for _, time in facts))
-        for part_id, facts in files.items()
-    ]
+def _limit(settings: ClassConfig) -> Limit:
+    return Limit(settings.max_days, _bytes(settings.max_megabytes))
+
+
+def _bytes(megabytes: float | None) -> int | None:
+    return None if megabytes is None else round(megabytes * 1e6)
+
+
+def _facts(verdict: Verdict) -> bytes:
+    """What the station thought of a part, for whoever labels it again."""
+    facts = {
+        "part_id": verdict.part_id,
+        "given_id": verdict.given_id,
+        "camera": verdict.camera,
+        "recipe": verdict.recipe,
+        "verdict": verdict.label.value,
+        "score": verdict.score,
+        "threshold": verdict.threshold,
+        "reason": verdict.reason,
+        "regions": [asdict(region) for region in verdict.regions],
+        "captured_ns": verdict.captured_ns,
+        "source": verdict.source,
+        "bundle_sha256": verdict.bundle_sha256,
+        "bundle_digest": verdict.bundle_digest,
+    }
+    return (json.dumps(facts, indent=1) + "\n").encode()
 
 
 def _encoded(suffix: str, pixels: Pixels) -> bytes:

@@ -8,10 +8,9 @@ from contextlib import ExitStack
 from rich.console import Console
 
 from segdec_edge.cameras import open_camera
-from segdec_edge.config.station import ArchiveConfig, StationConfig
+from segdec_edge.config.station import StationConfig
 from segdec_edge.decision import Rule
-from segdec_edge.files import make_folder
-from segdec_edge.outputs.archive import Archive
+from segdec_edge.outputs.archive import open_archive
 from segdec_edge.outputs.ledger import Ledger
 from segdec_edge.runtime import open_backend
 from segdec_edge.station.inspection import Inspector
@@ -40,7 +39,7 @@ def run(config: StationConfig, console: Console | None = None, stop: Stop | None
         backend = open_backend(config.station.bundle, config.station.backend)
         opened.callback(backend.close)
         rule = _rule(config, backend.spec)
-        recorder = Recorder(ledger, _archive(config.archive))
+        recorder = Recorder(ledger, open_archive(config.archive))
         statistics = Statistics(run_id)
         if console is not None:
             heading = (
@@ -66,10 +65,3 @@ def _rule(config: StationConfig, spec: ModelSpec) -> Rule:
         return Rule(spec.threshold)
     _log.warning("threshold %g from the station's file overrides %g of the bundle", own, spec.threshold)
     return Rule(own)
-
-
-def _archive(config: ArchiveConfig) -> Archive:
-    if config.keep != "none":
-        make_folder(config.path)  # one that can never work must show now, not at the first defect
-    cap = config.max_megabytes
-    return Archive(config.path, config.keep, None if cap is None else round(cap * 1e6))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import logging
 import os
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +15,14 @@ import cv2
 import numpy as np
 import pytest
 
-from segdec_edge.outputs.archive import PART_FILE, Archive
+from segdec_edge.config.archive import ArchiveConfig
+from segdec_edge.config.load import check, parse_toml
+from segdec_edge.outputs import archive as archive_module
+from segdec_edge.outputs import shelf as shelf_module
+from segdec_edge.outputs.archive import PART_FILE, Archive, Limit, open_archive
+from segdec_edge.outputs.shelf import ORDER
 from segdec_edge.pictures import read_picture
-from segdec_edge.types import Frame, Label, Verdict
+from segdec_edge.types import Frame, Label, Region, Verdict
 
 MakeVerdict = Callable[..., Verdict]
 MakeFrame = Callable[..., Frame]
@@ -22,7 +31,7 @@ MakeFrame = Callable[..., Frame]
 def kept(folder: Path) -> dict[str, set[int]]:
     """Sequences with an original, by label; fails on a file that should not be there."""
     found: dict[str, set[int]] = {}
-    for path in (path for path in folder.rglob("*") if path.is_file()):
+    for path in (path for path in folder.rglob("*") if path.is_file() and path.name != ORDER):
         match = PART_FILE.fullmatch(path.name)
         assert match, path
         found.setdefault(path.parent.name, set()).add(int(match["part_id"][-6:]))
@@ -55,7 +64,7 @@ def test_original_is_bit_for_bit_and_overlay_readable(
     shown = read_picture(folder / f"{verdict.part_id}_overlay.jpg")
     assert shown.shape[1] == max(480, shape[1])
     assert shown.shape[0] > shape[0] * shown.shape[1] / shape[1]  # the caption is above it, not in it
-    assert len(list(folder.iterdir())) == 2
+    assert len(list(folder.iterdir())) == 2 + 1  # and the list
 
 
 def test_heat_is_seen_where_it_was(tmp_path: Path, make_verdict: MakeVerdict) -> None:
@@ -101,11 +110,12 @@ def test_picture_that_cannot_be_encoded_is_counted(tmp_path: Path, make_verdict:
 def test_full_disk_is_counted_and_leaves_no_half_file(
     tiny_disk: Path, make_verdict: MakeVerdict, make_frame: MakeFrame
 ) -> None:
-    archive = Archive(tiny_disk / "archive", reserve_bytes=0)
+    archive = Archive(tiny_disk / "archive", reserve_bytes=-(10**9))  # so that the disk itself says no
     for sequence in range(5):
         archive.write(make_verdict(sequence), make_frame(sequence, (300, 400)))
     assert 1 <= archive.failures < 5
-    for path in (path for path in tiny_disk.rglob("*") if path.is_file()):
+    assert archive.total_bytes == _all_bytes(tiny_disk)
+    for path in (path for path in tiny_disk.rglob("*.*") if path.is_file() and path.name != ORDER):
         assert PART_FILE.fullmatch(path.name)
         assert cv2.imread(str(path)) is not None
 
@@ -116,19 +126,39 @@ def test_last_megabytes_of_a_disk_are_left_to_the_ledger(
     archive = Archive(tiny_disk / "archive", reserve_bytes=300_000)
     for sequence in range(30):
         archive.write(make_verdict(sequence), make_frame(sequence, (64, 64)))
-    assert 0 < archive.failures < 30
-    facts = os.statvfs(tiny_disk)
-    assert facts.f_bavail * facts.f_frsize >= 280_000  # a file takes whole blocks
+        facts = os.statvfs(tiny_disk)
+        assert facts.f_bavail * facts.f_frsize >= 280_000  # a file takes whole blocks
+    assert archive.failures == 0
+    newest = max(kept(tiny_disk)["DEFECT"])
+    assert kept(tiny_disk) == {"DEFECT": set(range(newest + 1 - len(kept(tiny_disk)["DEFECT"]), 30))}
+
+
+def test_disk_filled_by_others_stops_pictures_until_there_is_room(
+    tiny_disk: Path, make_verdict: MakeVerdict, make_frame: MakeFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = Archive(tiny_disk / "archive", reserve_bytes=100_000)
+    for outage in range(2):
+        caplog.clear()
+        (tiny_disk / "filler").write_bytes(bytes(320_000))
+        for sequence in range(outage * 10, outage * 10 + 5):
+            archive.write(make_verdict(sequence), make_frame(sequence))
+        assert archive.failures == (outage + 1) * 5
+        assert "free, kept for the ledger" in (archive.problem or "")
+        (tiny_disk / "filler").unlink()
+        archive.write(make_verdict(outage * 10 + 5), make_frame(5))
+        assert kept(tiny_disk / "archive") == {"DEFECT": {outage * 10 + 5} | ({5} if outage == 0 else set())}
+        assert archive.problem is None
+        assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 2
 
 
 def _sizes(tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame) -> int:
     """Bytes that one part takes."""
     Archive(tmp_path / "probe", "all").write(make_verdict(0), make_frame(0))
-    return sum(path.stat().st_size for path in (tmp_path / "probe").rglob("*.*"))
+    return _all_bytes(tmp_path / "probe")
 
 
 def _all_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != ORDER)
 
 
 def test_cap_deletes_the_oldest_good_parts_first_then_the_oldest(
@@ -137,7 +167,7 @@ def test_cap_deletes_the_oldest_good_parts_first_then_the_oldest(
     cap = round(4.5 * _sizes(tmp_path, make_verdict, make_frame))
     folder = tmp_path / "archive"
     archive = Archive(folder, "all", cap)
-    order = [Label.DEFECT, Label.OK, Label.OK, Label.UNKNOWN, Label.DEFECT, Label.DEFECT, Label.DEFECT]
+    order = [Label.DEFECT, Label.OK, Label.OK, Label.UNKNOWN, Label.DEFECT, Label.DEFECT, Label.DEFECT, Label.UNKNOWN]
     steps = [
         {"DEFECT": {0}},
         {"DEFECT": {0}, "OK": {1}},
@@ -145,14 +175,17 @@ def test_cap_deletes_the_oldest_good_parts_first_then_the_oldest(
         {"DEFECT": {0}, "OK": {1, 2}, "UNKNOWN": {3}},
         {"DEFECT": {0, 4}, "OK": {2}, "UNKNOWN": {3}},
         {"DEFECT": {0, 4, 5}, "UNKNOWN": {3}},
-        {"DEFECT": {4, 5, 6}, "UNKNOWN": {3}},
+        {"DEFECT": {0, 4, 5, 6}},
+        {"DEFECT": {0, 4, 5, 6}},  # neither a good nor an unknown part drives out a defect
     ]
     for sequence, (label, expected) in enumerate(zip(order, steps, strict=True)):
         archive.write(make_verdict(sequence, label), make_frame(0))
         assert kept(folder) == expected
         assert _all_bytes(folder) <= cap
-    archive.write(make_verdict(7, Label.OK), make_frame(0))
-    assert kept(folder) == steps[-1]  # a good part never drives out a flagged one
+    archive.write(make_verdict(8, Label.OK), make_frame(0))
+    assert kept(folder) == steps[-1]
+    archive.write(make_verdict(9, Label.DEFECT), make_frame(0))
+    assert kept(folder) == {"DEFECT": {4, 5, 6, 9}}
     assert archive.failures == 0
 
 
@@ -164,15 +197,216 @@ def test_cap_counts_what_earlier_runs_left_and_touches_nothing_else(
     first = Archive(folder, "all", cap)
     for sequence in (2, 0, 1):
         first.write(make_verdict(sequence), make_frame(0))
-        _age(folder, sequence, days=sequence)  # after a clock was set back, ids no longer sort by age
+        _age(folder, sequence, days=sequence)  # a clock that was set back: neither ids nor dates sort by age
     (folder / "DEFECT" / "my notes.png").write_bytes(bytes(10 * cap))
+    (folder / "DEFECT" / "20260102T030405Z-0a1b2c-notes.json").write_bytes(bytes(10 * cap))
     (folder / "precious.txt").write_text("do not delete")
     second = Archive(folder, "all", cap)
     second.write(make_verdict(3), make_frame(0))
-    assert (folder / "precious.txt").exists()
-    (folder / "precious.txt").unlink()
-    (folder / "DEFECT" / "my notes.png").unlink()  # fails if it was deleted
+    for name in ("precious.txt", "DEFECT/my notes.png", "DEFECT/20260102T030405Z-0a1b2c-notes.json"):
+        (folder / name).unlink()  # fails if it was deleted
     assert kept(folder) == {"DEFECT": {0, 1, 3}}
+
+
+def test_archive_of_an_older_version_leaves_by_date(
+    tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame
+) -> None:
+    cap = round(3.5 * _sizes(tmp_path, make_verdict, make_frame))
+    folder = tmp_path / "archive"
+    first = Archive(folder, "all", cap)
+    for sequence in (2, 0, 1):
+        first.write(make_verdict(sequence), make_frame(0))
+        _age(folder, sequence, days=sequence)
+    (folder / "DEFECT" / ORDER).unlink()
+    Archive(folder, "all", cap).write(make_verdict(3), make_frame(0))
+    assert kept(folder) == {"DEFECT": {0, 1, 3}}  # 2 had the oldest date
+
+
+def test_order_holds_over_runs_cameras_and_clocks(
+    tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame
+) -> None:
+    cap = round(4.5 * _sizes(tmp_path, make_verdict, make_frame))
+    folder = tmp_path / "archive"
+    ids = [
+        "20260102T030405Z-0a1b2c-fast-000900",
+        "20260102T030405Z-0a1b2c-slow-000001",
+        "19700101T000007Z-ffffff-fast-000000",  # the board was restarted and had lost its clock
+        "19700101T000007Z-ffffff-fast-000001",
+        "20260102T040000Z-000000-000000",
+        "20260102T040000Z-000000-000001",
+    ]
+    for number, part_id in enumerate(ids):  # a new process for each
+        Archive(folder, "all", cap).write(make_verdict(0, part_id=part_id), make_frame(0))
+        left = sorted(path.stem for path in (folder / "DEFECT").glob("*.png"))
+        assert left == sorted(ids[max(0, number - 3) : number + 1])
+
+
+def test_list_torn_by_a_power_cut_is_mended(tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame) -> None:
+    cap = round(4.5 * _sizes(tmp_path, make_verdict, make_frame))
+    folder = tmp_path / "archive"
+    first = Archive(folder, "all", cap)
+    for sequence in range(4):
+        first.write(make_verdict(sequence), make_frame(0))
+    order = folder / "DEFECT" / ORDER
+    order.write_bytes(order.read_bytes()[:-50] + b"\0\0")  # of the last two lines nothing reached the disk
+    second = Archive(folder, "all", cap)
+    assert second.total_bytes == _all_bytes(folder)
+    for sequence in range(4, 7):
+        second.write(make_verdict(sequence), make_frame(0))
+    assert kept(folder) == {"DEFECT": {3, 4, 5, 6}}
+    assert Archive(folder, "all", cap).total_bytes == _all_bytes(folder)
+
+
+def test_limits_by_class(tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame) -> None:
+    size = _sizes(tmp_path, make_verdict, make_frame)
+    folder = tmp_path / "archive"
+    archive = Archive(folder, "all", limits={"OK": Limit(max_bytes=round(2.5 * size))})
+    for sequence in range(6):
+        archive.write(make_verdict(sequence, Label.OK), make_frame(0))
+        archive.write(make_verdict(10 + sequence), make_frame(0))
+    assert kept(folder) == {"OK": {4, 5}, "DEFECT": set(range(10, 16))}
+    assert archive.failures == 0
+    archive.write(make_verdict(20, Label.OK), make_frame(1, (400, 400)))
+    assert archive.failures == 1
+    assert kept(folder)["OK"] == {4, 5}
+
+
+def test_limit_that_was_lowered_deletes_little_by_little(
+    tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_module, "MOST_DROPPED", 3)
+    size = _sizes(tmp_path, make_verdict, make_frame)
+    folder = tmp_path / "archive"
+    first = Archive(folder)
+    for sequence in range(10):
+        first.write(make_verdict(sequence), make_frame(0))
+    second = Archive(folder, max_bytes=round(2.5 * size))
+    left = []
+    for sequence in range(10, 16):
+        second.write(make_verdict(sequence), make_frame(0))
+        left.append(len(kept(folder)["DEFECT"]))
+    assert left == [8, 6, 4, 2, 2, 2]
+    assert kept(folder)["DEFECT"] == {14, 15}
+
+
+def test_age_by_class(
+    tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_module, "TEND_S", 0.0)
+    archive = Archive(tmp_path, "all", limits={"OK": Limit(max_days=7)})
+    now = time.time()
+    for sequence in range(4):
+        for label, number in ((Label.OK, sequence), (Label.DEFECT, 10 + sequence)):
+            archive.write(make_verdict(number, label), make_frame(0))
+            for path in tmp_path.rglob(f"*-{number:06d}*"):
+                os.utime(path, (now - 86_400 * (8.5 - sequence),) * 2)
+    archive.tend()
+    assert kept(tmp_path) == {"OK": {2, 3}, "DEFECT": {10, 11, 12, 13}}
+
+
+def test_picture_taken_before_the_clock_was_set_counts_from_then(
+    tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_module, "TEND_S", 0.0)
+    clock = [100.0]
+    monkeypatch.setattr(archive_module.time, "time", lambda: clock[0])
+    archive = Archive(tmp_path, "all", limits={"DEFECT": Limit(max_days=7)})
+    archive.write(make_verdict(0), make_frame(0))
+    for path in tmp_path.rglob("*-000000*"):
+        os.utime(path, (100, 100))
+    archive.tend()
+    assert kept(tmp_path) == {"DEFECT": {0}}
+    for days, left in ((0.0, {"DEFECT": {0}}), (6.9, {"DEFECT": {0}}), (7.1, {})):
+        clock[0] = 1_790_000_000 + days * 86_400
+        archive.tend()
+        assert kept(tmp_path) == left
+
+
+def test_review_copy_with_what_the_station_thought(
+    tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame
+) -> None:
+    archive, frame = Archive(tmp_path), make_frame()
+    region = Region((1, 2, 3, 4), ((1, 2), (4, 2), (4, 6)), 10.5, 0.9)
+    archive.write(make_verdict(0, Label.OK), frame)
+    archive.write(make_verdict(1, Label.OK, review=True, regions=(region,), given_id="7"), frame)
+    archive.write(make_verdict(2, Label.DEFECT, review=True), frame)
+    assert kept(tmp_path) == {"REVIEW": {1, 2}, "DEFECT": {2}}
+    part_id = make_verdict(1).part_id
+    assert np.array_equal(read_picture(tmp_path / "REVIEW" / f"{part_id}.png"), frame.pixels)
+    facts = json.loads((tmp_path / "REVIEW" / f"{part_id}.json").read_text())
+    assert facts["part_id"] == part_id
+    assert (facts["verdict"], facts["score"], facts["threshold"], facts["given_id"]) == ("OK", 0.1 + 0.2, 0.25, "7")
+    assert facts["regions"] == [
+        {"box_xywh": [1, 2, 3, 4], "polygon_xy": [[1, 2], [4, 2], [4, 6]], "area_px": 10.5, "peak": 0.9}
+    ]
+    none = Archive(tmp_path / "none", "none")
+    none.write(make_verdict(1, Label.OK, review=True), frame)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("part_id", ["../escaped", "/tmp/escaped", "a/b", "", ".hidden", "x" * 300, "a\nb", "ä"])
+def test_part_id_that_makes_no_file_name_is_no_file(
+    tmp_path: Path, part_id: str, make_verdict: MakeVerdict, make_frame: MakeFrame
+) -> None:
+    archive = Archive(tmp_path / "archive")
+    archive.write(make_verdict(0, part_id=part_id), make_frame())
+    assert archive.failures == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_list_stays_short(
+    tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf_module, "_STALE_BYTES", 200)
+    cap = round(3.5 * _sizes(tmp_path, make_verdict, make_frame))
+    folder = tmp_path / "archive"
+    archive = Archive(folder, "all", cap)
+    longest = 0
+    for sequence in range(60):
+        archive.write(make_verdict(sequence), make_frame(0))
+        longest = max(longest, (folder / "DEFECT" / ORDER).stat().st_size)
+        assert archive.total_bytes == _all_bytes(folder)
+    assert kept(folder) == {"DEFECT": {57, 58, 59}}
+    assert longest < 600
+
+
+def test_pictures_deleted_by_hand_do_not_confuse_it(
+    tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame
+) -> None:
+    cap = round(3.5 * _sizes(tmp_path, make_verdict, make_frame))
+    folder = tmp_path / "archive"
+    archive = Archive(folder, "all", cap)
+    for sequence in range(3):
+        archive.write(make_verdict(sequence), make_frame(0))
+    for path in folder.rglob("*-000001*"):
+        path.unlink()
+    again = Archive(folder, "all", cap)
+    assert again.total_bytes == _all_bytes(folder)
+    for sequence in range(3, 6):
+        again.write(make_verdict(sequence), make_frame(0))
+    assert kept(folder) == {"DEFECT": {3, 4, 5}}
+    shutil.rmtree(folder / "DEFECT")
+    again.write(make_verdict(6), make_frame(0))
+    assert kept(folder) == {"DEFECT": {6}}
+
+
+def test_archive_of_a_stations_file(tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame) -> None:
+    text = """
+        [archive]
+        keep = "all"
+        max_megabytes = 1
+        min_free_megabytes = 10
+        ok = {max_megabytes = 0.001}
+        [archive.defect]
+        max_days = 365
+    """
+    config = check(ArchiveConfig, parse_toml(text, "x")["archive"], "x").model_copy(update={"path": tmp_path / "new"})
+    archive = open_archive(config)
+    archive.write(make_verdict(0, Label.OK), make_frame())
+    archive.write(make_verdict(1), make_frame())
+    assert kept(tmp_path / "new") == {"DEFECT": {1}}
+    assert archive.failures == 1
+    assert archive._limits["DEFECT"] == Limit(max_days=365)
 
 
 def test_leftovers_of_a_killed_run_are_removed(
@@ -184,7 +418,7 @@ def test_leftovers_of_a_killed_run_are_removed(
         killed.setattr(Path, "unlink", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             Archive(tmp_path).write(make_verdict(1), make_frame(1))
-    assert len(list((tmp_path / "DEFECT").iterdir())) == 3
+    assert len(list((tmp_path / "DEFECT").iterdir())) == 3 + 1
     Archive(tmp_path)
     assert kept(tmp_path) == {"DEFECT": {0}}
 
@@ -205,8 +439,15 @@ def test_part_larger_than_the_cap_deletes_nothing(
     assert archive.failures == 1
 
 
-def test_without_a_cap_memory_does_not_grow(tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame) -> None:
-    archive = Archive(tmp_path / "archive", "all")
-    archive.write(make_verdict(0), make_frame(0))
-    assert not archive._ok
-    assert not archive._flagged
+def test_memory_does_not_grow_with_the_folder(tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame) -> None:
+    archive = Archive(tmp_path / "archive", "all", 10**9)
+
+    def keep(numbers: range) -> int:
+        for sequence in numbers:
+            archive.write(make_verdict(sequence), make_frame(0))
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = keep(range(20))
+    assert keep(range(20, 120)) - before < 50
+    assert not [fd for fd in Path("/proc/self/fd").iterdir() if str(tmp_path) in os.path.realpath(fd)]

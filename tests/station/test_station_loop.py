@@ -35,7 +35,7 @@ def test_counts_rows_and_pictures_agree(pictures: Path, station, fake_backend) -
         assert row.source == str(pictures / f"{row.sequence:02}.png")
         assert row.score == pytest.approx(level(cv2.imread(row.source, 0)), abs=1e-6)
         assert row.captured_ns <= row.decided_ns
-    kept = {path.name for path in (station.base / "archive" / "DEFECT").iterdir()}
+    kept = {path.name for path in (station.base / "archive" / "DEFECT").glob("[!.]*")}
     assert kept == {f"{one.part_id}{end}" for one in summary.flagged for end in (".png", "_overlay.jpg")}
     assert all(PART_FILE.fullmatch(name) for name in kept)
 
