@@ -154,6 +154,12 @@ def contrast_of(prepared: Pixels) -> float:
     return float(cv2.meanStdDev(prepared)[1].max())
 
 
+def light_of(prepared: Pixels) -> tuple[float, float]:
+    """Brightness and contrast of a picture (H, W, C): mean and standard deviation of all its values, in grey levels."""
+    mean, deviation = cv2.meanStdDev(prepared.reshape(-1, 1))
+    return float(mean[0, 0]), float(deviation[0, 0])
+
+
 def overlay(pixels: Pixels, heatmap: NDArray[np.float32], opacity: float = 0.45) -> Pixels:
     """Lay a heatmap (h, w) in [0, 1] over a picture, as (H, W, 3) BGR; where it is 0 the picture shows unchanged."""
     colour = pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from segdec_edge.config.archive import ArchiveConfig
 from segdec_edge.config.camera import CameraConfig, ReplayConfig
+from segdec_edge.config.drift import DriftConfig
 from segdec_edge.config.load import Settings, beside, load_toml
 from segdec_edge.config.parts import PartsConfig
+from segdec_edge.config.recipes import DEFAULT, RecipeConfig, RecipeName, fill_bundle, with_changes
 from segdec_edge.config.rules import DebounceConfig, RuleConfig, ViewConfig, refuse_unused_mask
+from segdec_edge.errors import ConfigError
 
 CameraName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
@@ -19,6 +22,7 @@ CameraName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 class InspectionConfig(Settings):
     """[station]: bundle is the artefact that judges; threshold overrides the bundle's own, in [0, 1], and is logged.
 
+    recipe: where the file has [recipes], the one it starts with; it brings bundle, backend, threshold and any_size.
     timeout_s: how long to wait for a frame before the camera counts as lost; any_size: judge also pictures of another
     size than those trained on, which are UNKNOWN otherwise.
     """
@@ -29,6 +33,7 @@ class InspectionConfig(Settings):
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
     timeout_s: float = Field(default=5.0, gt=0.0, le=86400.0)
     any_size: bool = False
+    recipe: RecipeName = DEFAULT
 
 
 class LedgerConfig(Settings):
@@ -49,6 +54,42 @@ class StationConfig(Settings):
     views: dict[CameraName, ViewConfig] = Field(default_factory=dict)
     debounce: DebounceConfig | None = None
     parts: PartsConfig = PartsConfig()
+    recipes: dict[RecipeName, RecipeConfig] = Field(default_factory=dict)
+    drift: DriftConfig = DriftConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bundle_of_its_recipe(cls, values: Any) -> Any:
+        return fill_bundle(values)
+
+    @model_validator(mode="after")
+    def _known_recipe(self) -> StationConfig:
+        if not self.recipes and self.station.recipe != DEFAULT:
+            raise ValueError(
+                f"station.recipe is {self.station.recipe!r}, but there is no [recipes]. Add"
+                f" [recipes.{self.station.recipe}], or remove it."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cameras_of_recipes(self) -> StationConfig:
+        for name, recipe in self.recipes.items():
+            try:
+                with_changes(self.camera, recipe.camera, f"recipes.{name}.camera")
+            except ConfigError as error:
+                raise ValueError("; ".join(str(error).splitlines())) from error
+        return self
+
+    @property
+    def all_recipes(self) -> dict[str, RecipeConfig]:
+        """By name; a file without [recipes] has one, `default`, made of [station]."""
+        if self.recipes:
+            return dict(self.recipes)
+        station = self.station
+        own = RecipeConfig(
+            bundle=station.bundle, backend=station.backend, threshold=station.threshold, any_size=station.any_size
+        )
+        return {DEFAULT: own}
 
     @model_validator(mode="after")
     def _frames_come_in_time(self) -> StationConfig:
@@ -84,5 +125,6 @@ def load_station(path: Path) -> StationConfig:
             "archive": beside(config.archive, folder),
             "view": config.view.beside(folder),
             "views": {name: view.beside(folder) for name, view in config.views.items()},
+            "recipes": {name: beside(recipe, folder) for name, recipe in config.recipes.items()},
         }
     )
