@@ -323,7 +323,7 @@ def _json_object(path: Path) -> dict[str, Any]:
         raise BundleError(f"{path.parent}: has no {path.name}, so it is no bundle. Check the path.") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not valid JSON ({error}). Export the checkpoint again.") from error
     if not isinstance(values, dict):
         raise BundleError(

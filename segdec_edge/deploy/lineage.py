@@ -103,7 +103,7 @@ def to_json(facts: BundleFacts) -> dict[str, Any]:
 def _meta_of(path: Path, damage: str) -> Json:
     try:
         values = json.loads((path / META).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise BundleError(damage or f"{path / META}: cannot be read. Copy the bundle again.") from None
     if not isinstance(values, dict):
         raise BundleError(damage)
@@ -126,7 +126,7 @@ def _split(path: Path) -> tuple[Json, str]:
         values = json.loads((path / SPLIT).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}, ""
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         return {}, f"{path / SPLIT}: cannot be read ({reason}). Copy the bundle again, or export it anew."
     counts = {name: len(names) for name in _SUBSETS if isinstance(names := value_at(values, name), list)}

@@ -15,11 +15,11 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from segdec_edge.config.drift import DriftConfig
 from segdec_edge.profile import Profile, Spread, logit
 
-NO_PROFILE = "no profile: drift is not watched; segdec profile {} adds it"
 FEWEST_PICTURES = 20
 """A profile of fewer pictures says too little about its own mean: no alarm could be believed."""
 LEAST_DEVIATION = {"brightness": 1.0, "contrast": 0.5, "score": 0.1}
@@ -30,6 +30,26 @@ _LOOKS = 10
 """The index is calculated so often a window."""
 _Z = 4.75
 """Standard normal quantile: one look in a million is past it by chance."""
+
+
+def watch_for(
+    profile: Profile | None, config: DriftConfig, *, bundle: Path, model_sha256: str, camera: str, recipe: str
+) -> tuple[DriftWatch | None, str]:
+    """The watch of one camera and recipe, None where nothing can be watched; and in one line what is not watched and
+    why, empty where all is or where it is switched off.
+    """
+    if not config.enabled:
+        return None, ""
+    add = f"segdec profile {bundle} --data SPEC adds it"
+    if profile is None:
+        return None, f"no profile: drift is not watched; {add}"
+    watch = DriftWatch(profile, config, model_sha256=model_sha256, camera=camera, recipe=recipe)
+    if not watch.watched:
+        return None, f"profile of {profile.pictures} pictures, wanted {FEWEST_PICTURES}: drift is not watched; {add}"
+    if not any(name.endswith(" score") for name in watch.watched):
+        why = "is of another model" if profile.model_sha256 != model_sha256 else "has too few good pictures"
+        return watch, f"the profile {why}: of drift only the light is watched, not the scores; {add}"
+    return watch, ""
 
 
 @dataclass(frozen=True)
@@ -175,12 +195,15 @@ class CumulativeSum:
     def __init__(self, mean: float, deviation: float, allowance: float, limit: float) -> None:
         self.mean, self.deviation = mean, deviation
         self._allowance, self._limit = allowance, limit
-        self._above = self._below = 0.0
+        self._above = self._below = self._larger = 0.0
 
     def add(self, value: float) -> None:
-        away = min(_CLIP, max(-_CLIP, (value - self.mean) / self.deviation))
-        self._above = min(self._limit, max(0.0, self._above + away - self._allowance))
-        self._below = min(self._limit, max(0.0, self._below - away - self._allowance))
+        away = (value - self.mean) / self.deviation
+        away = _CLIP if away > _CLIP else -_CLIP if away < -_CLIP else away
+        above, below = self._above + away - self._allowance, self._below - away - self._allowance
+        self._above = 0.0 if above < 0.0 else above if above < self._limit else self._limit
+        self._below = 0.0 if below < 0.0 else below if below < self._limit else self._limit
+        self._larger = self._above if self._above > self._below else self._below
 
     @property
     def upward(self) -> bool:
@@ -188,12 +211,12 @@ class CumulativeSum:
 
     @property
     def shifted(self) -> bool:
-        return max(self._above, self._below) >= self._limit
+        return self._larger >= self._limit
 
     @property
     def between(self) -> bool:
         """Neither shifted nor surely back."""
-        return self._limit / 2 <= max(self._above, self._below) < self._limit
+        return self._limit / 2 <= self._larger < self._limit
 
 
 _ADVICE = "Look at light, lens, exposure and parts; if this is how it shall be, make the profile anew, or train on it."

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -44,6 +45,7 @@ class Loaded:
     """
 
     recipe: str
+    bundle: Path
     bundle_sha256: str
     backend: Backend
     inspectors: Mapping[str, Inspector]
@@ -97,7 +99,7 @@ class Recipes:
             hand_over(backend)
             opened.pop_all()
         profile, sha256 = bundle.meta.profile, backend.spec.sha256
-        return Loaded(name, sha256, backend, inspectors, rule, profile, config.camera, checked)
+        return Loaded(name, config.bundle, sha256, backend, inspectors, rule, profile, config.camera, checked)
 
     def _config(self, name: str) -> RecipeConfig:
         config = self._table.get(name)

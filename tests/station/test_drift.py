@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from segdec_edge.bundle import utc_now
 from segdec_edge.config.drift import DriftConfig
 from segdec_edge.profile import Profile, Seen, profile_of
-from segdec_edge.station.drift import CumulativeSum, DriftNote, DriftWatch, StabilityIndex
+from segdec_edge.station.drift import CumulativeSum, DriftNote, DriftWatch, StabilityIndex, watch_for
 
 MODEL, OTHER = "a" * 64, "b" * 64
 CONFIG = DriftConfig(window=500, patience=300)
@@ -121,6 +122,23 @@ def test_scores_of_another_model_are_not_compared_but_the_light_is() -> None:
 def test_a_profile_of_few_pictures_watches_nothing() -> None:
     line = Line(1)
     assert DriftWatch(line.profile(19), CONFIG, model_sha256=MODEL).watched == ()
+
+
+def test_what_cannot_be_watched_is_said() -> None:
+    line = Line(1)
+
+    def told(profile: Profile | None, config: DriftConfig = CONFIG, model: str = MODEL) -> tuple[bool, str]:
+        watch, words = watch_for(
+            profile, config, bundle=Path("lid.bundle"), model_sha256=model, camera="left", recipe="lid"
+        )
+        return watch is not None, words
+
+    assert told(line.profile()) == (True, "")
+    assert told(None) == (False, "no profile: drift is not watched; segdec profile lid.bundle --data SPEC adds it")
+    assert told(None, DriftConfig(enabled=False)) == (False, "")
+    assert told(line.profile(5))[1].startswith("profile of 5 pictures, wanted 20: drift is not watched")
+    assert told(line.profile(), model=OTHER)[1].startswith("the profile is of another model: of drift only the light")
+    assert told(line.profile(30, defects=0.9))[1].startswith("the profile has too few good pictures")
 
 
 def test_parts_without_a_score_or_a_picture_are_taken() -> None:
