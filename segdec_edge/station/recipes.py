@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -24,7 +25,6 @@ from segdec_edge.runtime import hand_over, open_backend
 from segdec_edge.runtime.reference import reference_of
 from segdec_edge.station.inspection import Inspector
 from segdec_edge.station.selfcheck import self_check
-from segdec_edge.station.swap import Swapper
 from segdec_edge.types import Backend
 
 _log = logging.getLogger(__name__)
@@ -114,21 +114,31 @@ class Recipes:
         return self._make_rule(given if own is None else own)
 
 
+class Running(Protocol):
+    """Where a recipe judges: a Swapper, or what stands before a loop's backends."""
+
+    def current(self) -> Loaded: ...
+
+    def swap(self, new: Loaded) -> object:
+        """Judge with `new` from the next part on, and close the one before after its last part."""
+        ...
+
+
 class Changer:
-    """Swaps recipes while the station runs. A context manager; request() may come from any thread.
+    """Swaps recipes while the station runs. request() may come from any thread.
 
     One thread loads beside the running recipe; a recipe that is refused leaves the running one, raises an alarm and
-    says why. loaded is told of each that was swapped in.
+    says why. swapped is told of each that was swapped in.
     """
 
     def __init__(
         self,
         recipes: Recipes,
-        swapper: Swapper[Loaded],
+        running: Running,
         alarm: Alarm | None = None,
         swapped: Callable[[Loaded], None] | None = None,
     ) -> None:
-        self._recipes, self._swapper = recipes, swapper
+        self._recipes, self._target = recipes, running
         self._alarm, self._swapped = alarm or _logged, swapped or _silent
         self._lock = threading.Lock()
         self._running: Change | None = None
@@ -168,16 +178,14 @@ class Changer:
             error = " ".join(str(refusal).split())
         finally:
             if loaded is None:
-                self._refused(
-                    change, f"recipe {change.name} refused, {self._swapper.current().recipe} goes on: {error}"
-                )
+                self._refused(change, f"recipe {change.name} refused, {self._target.current().recipe} goes on: {error}")
         if loaded is not None:
             self._finish(change, loaded)
 
     def _finish(self, change: Change, loaded: Loaded) -> None:
         with self._lock:
             if not self._closing:
-                self._swapper.swap(loaded)
+                self._target.swap(loaded)
                 change.finish(loaded=loaded)
         if not change.done:
             loaded.close()
