@@ -73,7 +73,7 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     try:
         values: dict[str, Any] = tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError is one, and so is a number of more than 4300 digits
-        raise ConfigError(f"{source}: not valid TOML ({_clear(str(error))}). Mend that line.") from error
+        raise ConfigError(f"{source}: not valid TOML ({clear(str(error))}). Mend that line.") from error
     except RecursionError as error:
         raise ConfigError(f"{source}: {_TOO_DEEP}") from error
     return values
@@ -86,7 +86,7 @@ def check(model: type[Table], values: Mapping[str, Any], source: str) -> Table:
         text = json.dumps(dict(values), default=_text_of)
         return model.model_validate_json(text)
     except ValidationError as error:
-        lines = [_clear(_line(model, detail)) for detail in error.errors()]
+        lines = [clear(_line(model, detail)) for detail in error.errors()]
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from error
     except RecursionError as error:
         raise ConfigError(f"{source}: {_TOO_DEEP}") from error
@@ -97,7 +97,7 @@ def check(model: type[Table], values: Mapping[str, Any], source: str) -> Table:
 _TOO_DEEP = "tables or arrays are nested too deep, wanted a few levels. Mend it."
 
 
-def _clear(text: str) -> str:
+def clear(text: str) -> str:
     """One line that a terminal shows as it is: control characters escaped, the middle of a very long one left out."""
     line = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
     if len(line) <= _LONGEST_LINE:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, JsonValue
 
-from segdec_edge.config.load import Settings, check
+from segdec_edge.config.load import Settings, check, clear
 from segdec_edge.errors import ConfigError
 from segdec_edge.files import from_home
 
@@ -50,22 +50,25 @@ def with_changes(table: Table, changes: Mapping[str, JsonValue], source: str) ->
     return check(type(table), {**table.model_dump(mode="json"), **changes}, source)
 
 
-def fill_bundle(values: Any) -> Any:
+def fill_bundle(values: Mapping[str, Any], source: str) -> Mapping[str, Any]:
     """The values of a station.toml with [station].bundle taken from the recipe that it starts with.
 
-    What cannot be is left as it is, for the tables' own checks to tell. Raises ValueError on contradictions.
+    What cannot be is left as it is, for the tables' own checks to tell. Raises ConfigError on contradictions. No
+    validator of the tables: one that runs before them makes pydantic refuse an array where a tuple is wanted.
     """
-    station, recipes = (values.get(key) if isinstance(values, dict) else None for key in ("station", "recipes"))
+    station, recipes = values.get("station"), values.get("recipes")
     if not isinstance(station, dict) or not isinstance(recipes, dict) or not recipes:
         return values
     for key in sorted({"bundle", "threshold", "backend", "any_size"} & station.keys()):
-        raise ValueError(f"station.{key} beside [recipes]: each recipe has its own. Move it to [recipes.NAME].")
-    name = station.get("recipe")
-    wanted = f"wanted one of {', '.join(sorted(map(str, recipes)))}"
+        raise ConfigError(
+            f"{source}: station.{key} beside [recipes]: each recipe has its own. Move it to [recipes.NAME]."
+        )
+    name, known = station.get("recipe"), sorted(map(str, recipes))
+    wanted = clear(f"wanted one of {', '.join(known)}")
     if name is None:
-        raise ValueError(f"station.recipe is missing, {wanted}. Say which one the station starts with.")
+        raise ConfigError(f"{source}: station.recipe is missing, {wanted}. Say which one the station starts with.")
     if not isinstance(name, str) or name not in recipes:
-        raise ValueError(f"station.recipe is {name!r}, {wanted}. Change it.")
+        raise ConfigError(f"{source}: station.recipe is {clear(repr(name))}, {wanted}. Change it.")
     chosen = recipes[name] if isinstance(recipes[name], dict) else {}
     return {**values, "station": {**station, **dict(_taken(chosen))}}
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from segdec_edge.config.archive import ArchiveConfig
 from segdec_edge.config.camera import CameraConfig, ReplayConfig
 from segdec_edge.config.drift import DriftConfig
-from segdec_edge.config.load import Settings, beside, load_toml
+from segdec_edge.config.load import Settings, beside, check, read_toml
 from segdec_edge.config.parts import PartsConfig
 from segdec_edge.config.recipes import DEFAULT, RecipeConfig, RecipeName, fill_bundle, with_changes
 from segdec_edge.config.rules import DebounceConfig, RuleConfig, ViewConfig, refuse_unused_mask
@@ -56,11 +56,6 @@ class StationConfig(Settings):
     parts: PartsConfig = PartsConfig()
     recipes: dict[RecipeName, RecipeConfig] = Field(default_factory=dict)
     drift: DriftConfig = DriftConfig()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bundle_of_its_recipe(cls, values: Any) -> Any:
-        return fill_bundle(values)
 
     @model_validator(mode="after")
     def _known_recipe(self) -> StationConfig:
@@ -115,7 +110,7 @@ class StationConfig(Settings):
 
 def load_station(path: Path) -> StationConfig:
     """Read a station.toml; relative paths in it are relative to its folder. Raises ConfigError."""
-    config = load_toml(StationConfig, path)
+    config = check(StationConfig, fill_bundle(read_toml(path), str(path)), str(path))
     folder = path.resolve().parent
     return config.model_copy(
         update={

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segdec_edge.config.load import check
+from segdec_edge.config.recipes import fill_bundle
 from segdec_edge.config.station import StationConfig, load_station
 from segdec_edge.errors import ConfigError, SegdecError
 from segdec_edge.station.run import run
@@ -96,7 +97,7 @@ def require_clear(error: SegdecError, source: str) -> None:
 
 def require_checked(values: dict[str, object]) -> StationConfig | None:
     try:
-        return check(StationConfig, values, "station.toml")
+        return check(StationConfig, fill_bundle(values, "station.toml"), "station.toml")
     except ConfigError as error:
         require_clear(error, "station.toml")
     return None
