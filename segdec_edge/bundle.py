@@ -4,6 +4,8 @@ parts.bundle/
   model.onnx   uint8 pixels in, score and heatmap out
   meta.json    what it is, where it comes from, how well it did, and the threshold; checked on every read
   split.json   which pictures it was trained, validated and tested on, so that a later evaluation can stay honest
+  engines/     TensorRT plans (runtime/sidecar.py)
+  reference/   pictures with known scores, by which a station checks it before use (runtime/reference.py)
 """
 
 from __future__ import annotations
@@ -18,25 +20,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
 from segdec_edge.errors import BundleError, StorageError
 from segdec_edge.files import folder_atomic, sha256_of, write_atomic
+from segdec_edge.profile import Profile
+from segdec_edge.record import Count, Record, Sha256, Share
 from segdec_edge.types import ModelSpec
 
 FORMAT = 1
 DIGEST = "digest"
-MODEL, META, SPLIT, ENGINES = "model.onnx", "meta.json", "split.json", "engines"
+MODEL, META, SPLIT, ENGINES, REFERENCE = "model.onnx", "meta.json", "split.json", "engines", "reference"
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-Count = Annotated[int, Field(ge=0)]
-
-
-class Record(BaseModel):
-    """Base of meta.json's tables. An unknown key is kept, so that an older reader does not lose a newer one's facts."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
 
 class InputFacts(Record):
@@ -78,7 +74,7 @@ class Threshold(Record):
 class ModelFacts(Record):
     """What model.onnx is. note says why it is not simplified, where it is not."""
 
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: Sha256
     size_bytes: Count
     opset: int
     precision: str = "fp32"
@@ -144,6 +140,7 @@ class Meta(Record):
     accuracy: tuple[Accuracy, ...] = ()
     versions: Mapping[str, str] = {}
     lineage: tuple[Step, ...] = ()
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +238,7 @@ def require_replaceable(path: Path) -> None:
     if path.is_symlink():
         raise BundleError(f"{path}: is a link, wanted a folder. Give the folder itself: {path.resolve()}")
     if path.is_dir():
-        foreign = sorted({entry.name for entry in path.iterdir()} - {MODEL, META, SPLIT, ENGINES})
+        foreign = sorted({entry.name for entry in path.iterdir()} - {MODEL, META, SPLIT, ENGINES, REFERENCE})
         if foreign:
             raise BundleError(
                 f"{path}: holds {foreign[0]}, which is no part of a bundle; nothing was written. Choose another name."
@@ -274,6 +271,11 @@ def add_accuracy(path: Path, record: Accuracy) -> Bundle:
         return meta.model_copy(update={"accuracy": (*others, record)})
 
     return _rewrite(path, change)
+
+
+def set_profile(path: Path, profile: Profile) -> Bundle:
+    """Give a bundle another profile. Raises BundleError, StorageError."""
+    return _rewrite(path, lambda meta: meta.model_copy(update={"profile": profile}))
 
 
 def utc_now() -> datetime:
@@ -332,7 +334,7 @@ def _json_object(path: Path) -> dict[str, Any]:
         raise BundleError(f"{path.parent}: has no {path.name}, so it is no bundle. Check the path.") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not valid JSON ({error}). Export the checkpoint again.") from error
     if not isinstance(values, dict):
         raise BundleError(

@@ -18,6 +18,7 @@ SegdecError
 ├── QuantizeError         a bundle that cannot be brought to the precision asked for
 │   └── CalibrationError  a manifest or cache that is missing, changed, too small or of another network
 ├── BackendError          a runtime that is missing or failed
+├── RecipeError           a recipe that cannot be swapped in; the one that runs goes on
 ├── CameraError
 │   ├── CameraLost        the source is gone; the station must rebuild the camera
 │   ├── CameraIdle        nothing was due in the time given, nothing is wrong: read again
@@ -103,6 +104,10 @@ class CalibrationError(QuantizeError):
 
 
 class BackendError(SegdecError):
+    pass
+
+
+class RecipeError(SegdecError):
     pass
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,6 +24,8 @@ SIZE_TOLERANCE = 1.1
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_JPEG_PIXELS_A_BYTE = 512
+"""A block of 8 × 8 pixels takes one bit at least, for its mean."""
 
 # OpenCV also tells each refusal on stderr, across the station's live table; PictureError tells it once. The function's
 # place changed in OpenCV 5.
@@ -54,6 +58,8 @@ def decode(data: bytes, source: str) -> NDArray[np.generic]:
     """Decode a picture file's bytes without any conversion. Raises PictureError; source names it in the message."""
     if _is_truncated(data):
         raise PictureError(f"{source}: the file ends early ({len(data)} bytes), wanted a whole picture. Copy it again.")
+    if data.startswith(_PNG_START) and not _is_whole_png(data):
+        raise PictureError(f"{source}: a damaged PNG (a checksum is wrong), wanted a whole picture. Copy it again.")
     pixels = _decoded(data, source) if data else None
     if pixels is None:
         raise PictureError(
@@ -154,6 +160,12 @@ def contrast_of(prepared: Pixels) -> float:
     return float(cv2.meanStdDev(prepared)[1].max())
 
 
+def light_of(prepared: Pixels) -> tuple[float, float]:
+    """Brightness and contrast of a picture (H, W, C): mean and standard deviation of all its values, in grey levels."""
+    mean, deviation = cv2.meanStdDev(prepared.reshape(-1, 1))
+    return float(mean[0, 0]), float(deviation[0, 0])
+
+
 def overlay(pixels: Pixels, heatmap: NDArray[np.float32], opacity: float = 0.45) -> Pixels:
     """Lay a heatmap (h, w) in [0, 1] over a picture, as (H, W, 3) BGR; where it is 0 the picture shows unchanged."""
     colour = pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
@@ -179,7 +191,12 @@ def _decoded_jpeg(data: bytes, source: str) -> NDArray[np.uint8] | None:
     None for other colours than grey, YCbCr and RGB: OpenCV knows more of them. Raises PictureError.
     """
     try:
-        colours = simplejpeg.decode_jpeg_header(data)[2]
+        height, width, colours = simplejpeg.decode_jpeg_header(data)[:3]
+        if height * width > _JPEG_PIXELS_A_BYTE * len(data):  # one wrong bit in a header of 2 kB: 48 s and 4 GB
+            raise PictureError(
+                f"{source}: a damaged JPEG (it says {height}x{width} in {len(data)} bytes), wanted a whole picture."
+                " Copy it again."
+            )
         if colours not in ("Gray", "YCbCr", "RGB"):
             return None
         if colours == "Gray":
@@ -197,4 +214,18 @@ def _is_truncated(data: bytes) -> bool:
         return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
     if data.startswith(_PNG_START):
         return _PNG_END not in data
+    return False
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Whether every chunk has its checksum. libpng looks too, but also tells it on stderr, and forgives some chunks."""
+    at, content = len(_PNG_START), memoryview(data)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data) or zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            return False
+        if kind == b"IEND":
+            return True
+        at = end + 4
     return False

@@ -155,6 +155,31 @@ def test_a_header_that_asks_for_too_much_memory_is_refused(size: tuple[int, int]
     refusal(b"\x89PNG\r\n\x1a\n" + head + body)
 
 
+def test_a_jpeg_that_claims_more_pixels_than_its_bytes_can_hold_is_refused_before_it_is_decoded() -> None:
+    data = bytearray(cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (48, 64), dtype=np.uint8))[1])
+    start = data.find(b"\xff\xc0")
+    data[start + 5 : start + 9] = struct.pack(">HH", 60000, 60000)
+    with pytest.raises(PictureError, match=r"it says 60000x60000 in \d+ bytes"):
+        decode(bytes(data), "huge.jpg")
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_the_emptiest_jpeg_is_still_read(progressive: int) -> None:
+    how = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_OPTIMIZE, 1, cv2.IMWRITE_JPEG_QUALITY, 1]
+    data = cv2.imencode(".jpg", np.full((4000, 4000), 128, np.uint8), how)[1].tobytes()
+    assert decode(data, "x.jpg").shape == (4000, 4000)
+
+
+def test_a_damaged_png_is_told_once_and_not_on_stderr_too(capfd: pytest.CaptureFixture[str]) -> None:
+    whole = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (48, 64), dtype=np.uint8))[1].tobytes()
+    for at in range(8, len(whole), 50):
+        data = bytearray(whole)
+        data[at] ^= 4
+        with pytest.raises(PictureError):
+            decode(bytes(data), "x.png")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"this is a text, not a picture\n" * 20, bytes(1000)])
 def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "part.png"

@@ -205,7 +205,10 @@ def _some(path: Path, pictures: list[Path]) -> list[Path]:
 
 def _in_folder(folder: Path, pattern: str) -> list[Path]:
     """Pictures under a folder that fit the pattern, sorted by relative name; nothing hidden."""
-    relative = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    try:
+        relative = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    except OSError as error:
+        raise CameraError(f"{error.filename}: cannot be read ({error.strerror}). Check camera.path.") from error
     return [folder / name for name in relative if _is_picture(Path(name)) and fnmatch(name, pattern)]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import difflib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from segdec_edge.errors import ConfigError
 from segdec_edge.files import from_home
@@ -25,13 +26,30 @@ class Settings(BaseModel):
     """Base of every table a user writes: frozen, no unknown keys, no silent conversion between types.
 
     Fields may be tuples, paths, enums and other tables: an array or a string stands for them in TOML. A whole number is
-    fine where a number is wanted; nothing else is converted, and NaN and infinity are refused.
+    fine where a number is wanted; nothing else is converted, and NaN and infinity are refused, and so are paths that no
+    file can have.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _path_that_can_be(cls, value: Any) -> Any:
+        if not isinstance(value, PurePath):
+            return value
+        name = os.fsencode(value)
+        if b"\0" in name:
+            raise ValueError(f"{str(value)!a}: no file can have this name. Change it.")
+        if len(name) > _LONGEST_PATH or max(map(len, name.split(b"/"))) > _LONGEST_NAME:
+            raise ValueError(f"a path of {len(name)} bytes, wanted names up to {_LONGEST_NAME}. Shorten it.")
+        return value
+
 
 Table = TypeVar("Table", bound=Settings)
+
+_LONGEST_PATH, _LONGEST_NAME = 4000, 255
+"""In bytes, as Linux has them; a little less for a path, which grows by its folder."""
+_LONGEST_LINE = 1000
 
 
 def load_toml(model: type[Table], path: Path) -> Table:
@@ -54,20 +72,37 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     """The values of TOML text, unchecked. Raises ConfigError, naming source."""
     try:
         values: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: not valid TOML ({error}). Mend that line.") from error
+    except ValueError as error:  # TOMLDecodeError is one, and so is a number of more than 4300 digits
+        raise ConfigError(f"{source}: not valid TOML ({clear(str(error))}). Mend that line.") from error
+    except RecursionError as error:
+        raise ConfigError(f"{source}: {_TOO_DEEP}") from error
     return values
 
 
 def check(model: type[Table], values: Mapping[str, Any], source: str) -> Table:
     """Check values (as TOML or the command line gave them). Raises ConfigError with one line per mistake."""
     # pydantic's strict mode takes arrays for tuples and strings for paths and enums only when it reads JSON.
-    text = json.dumps(dict(values), default=_text_of)
     try:
+        text = json.dumps(dict(values), default=_text_of)
         return model.model_validate_json(text)
     except ValidationError as error:
-        lines = [_line(model, detail) for detail in error.errors()]
+        lines = [clear(_line(model, detail)) for detail in error.errors()]
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from error
+    except RecursionError as error:
+        raise ConfigError(f"{source}: {_TOO_DEEP}") from error
+    except ValueError as error:  # of json.dumps
+        raise ConfigError(f"{source}: a number of more than 4300 digits, wanted a usual one. Change it.") from error
+
+
+_TOO_DEEP = "tables or arrays are nested too deep, wanted a few levels. Mend it."
+
+
+def clear(text: str) -> str:
+    """One line that a terminal shows as it is: control characters escaped, the middle of a very long one left out."""
+    line = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    if len(line) <= _LONGEST_LINE:
+        return line
+    return f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
 
 
 def beside(table: Table, folder: Path) -> Table:
@@ -87,6 +122,8 @@ def _text_of(value: object) -> str:
 def _line(model: type[BaseModel], detail: Any) -> str:
     key = _written_key(model, detail["loc"])
     match detail["type"]:
+        case "json_invalid":  # the text is our own: only its depth can be wrong
+            return _TOO_DEEP
         case "extra_forbidden":
             return f"unknown setting {key}.{_suggestion(model, detail['loc'])}"
         case "missing":

@@ -9,8 +9,10 @@ from pydantic import Field, model_validator
 
 from segdec_edge.config.archive import ArchiveConfig
 from segdec_edge.config.camera import CameraConfig, ReplayConfig
-from segdec_edge.config.load import Settings, beside, load_toml
+from segdec_edge.config.drift import DriftConfig
+from segdec_edge.config.load import Settings, beside, check, read_toml
 from segdec_edge.config.parts import PartsConfig
+from segdec_edge.config.recipes import DEFAULT, RecipeConfig, RecipeName, fill_bundle, with_changes
 from segdec_edge.config.rules import DebounceConfig, RuleConfig, ViewConfig, refuse_unused_mask
 from segdec_edge.errors import ConfigError
 
@@ -20,6 +22,7 @@ CameraName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 class InspectionConfig(Settings):
     """[station]: bundle is the artefact that judges; threshold overrides the bundle's own, in [0, 1], and is logged.
 
+    recipe: where the file has [recipes], the one it starts with; it brings bundle, backend, threshold and any_size.
     timeout_s: how long to wait for a frame before the camera counts as lost, unless its table says it; any_size:
     judge also pictures of another size than those trained on, which are UNKNOWN otherwise. own_backends: one for each
     camera instead of one for all; batch_ms: how long pictures of several cameras wait for each other to be judged
@@ -38,6 +41,7 @@ class InspectionConfig(Settings):
     hang_s: float = Field(default=10.0, ge=0.1, le=3600.0)
     drain_s: float = Field(default=10.0, ge=0.0, le=3600.0)
     on_ledger_failure: Literal["go_on", "stop"] = "go_on"
+    recipe: RecipeName = DEFAULT
 
 
 class LedgerConfig(Settings):
@@ -61,6 +65,38 @@ class StationConfig(Settings):
     views: dict[CameraName, ViewConfig] = Field(default_factory=dict)
     debounce: DebounceConfig | None = None
     parts: PartsConfig = PartsConfig()
+    recipes: dict[RecipeName, RecipeConfig] = Field(default_factory=dict)
+    drift: DriftConfig = DriftConfig()
+
+    @model_validator(mode="after")
+    def _known_recipe(self) -> StationConfig:
+        if not self.recipes and self.station.recipe != DEFAULT:
+            raise ValueError(
+                f"station.recipe is {self.station.recipe!r}, but there is no [recipes]. Add"
+                f" [recipes.{self.station.recipe}], or remove it."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cameras_of_recipes(self) -> StationConfig:
+        for name, recipe in self.recipes.items():
+            for camera in self.all_cameras:
+                try:
+                    with_changes(camera, recipe.camera, f"recipes.{name}.camera")
+                except ConfigError as error:
+                    raise ValueError("; ".join(str(error).splitlines())) from error
+        return self
+
+    @property
+    def all_recipes(self) -> dict[str, RecipeConfig]:
+        """By name; a file without [recipes] has one, `default`, made of [station]."""
+        if self.recipes:
+            return dict(self.recipes)
+        station = self.station
+        own = RecipeConfig(
+            bundle=station.bundle, backend=station.backend, threshold=station.threshold, any_size=station.any_size
+        )
+        return {DEFAULT: own}
 
     @model_validator(mode="after")
     def _cameras_are_told_apart(self) -> StationConfig:
@@ -108,7 +144,7 @@ class StationConfig(Settings):
 
 def load_station(path: Path) -> StationConfig:
     """Read a station.toml; relative paths in it are relative to its folder. Raises ConfigError."""
-    config = load_toml(StationConfig, path)
+    config = check(StationConfig, fill_bundle(read_toml(path), str(path)), str(path))
     folder = path.resolve().parent
     return config.model_copy(
         update={
@@ -119,5 +155,6 @@ def load_station(path: Path) -> StationConfig:
             "archive": beside(config.archive, folder),
             "view": config.view.beside(folder),
             "views": {name: view.beside(folder) for name, view in config.views.items()},
+            "recipes": {name: beside(recipe, folder) for name, recipe in config.recipes.items()},
         }
     )

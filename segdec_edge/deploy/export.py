@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from segdec_edge import __version__
@@ -41,6 +42,7 @@ from segdec_edge.model.backend import TorchBackend, source_range_of, spec_of
 from segdec_edge.model.checkpoint import Checkpoint, load_checkpoint
 from segdec_edge.model.segdecnet import SegDecNet, check_size
 from segdec_edge.pictures import MIN_CONTRAST, contrast_of, prepare
+from segdec_edge.profile import Profile
 from segdec_edge.runtime import backend_classes
 from segdec_edge.runtime.checks import HEATMAP, INPUT, SCORE
 from segdec_edge.types import Backend, ModelSpec, Pixels, Prediction
@@ -241,7 +243,7 @@ def _difference(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> floa
 def _meta(loaded: Checkpoint, path: Path, spec: ModelSpec, facts: ModelFacts, parity: Parity) -> Meta:
     now, net = utc_now(), loaded.net
     training = {
-        **{key: value for key, value in loaded.facts.items() if key != "split"},
+        **{key: value for key, value in loaded.facts.items() if key not in ("split", "profile")},
         "checkpoint_sha256": loaded.sha256,
         "epoch": loaded.epoch,
         "network": {"in_channels": net.in_channels, "width": net.width, "norm": net.norm},
@@ -262,8 +264,20 @@ def _meta(loaded: Checkpoint, path: Path, spec: ModelSpec, facts: ModelFacts, pa
         training=json.loads(json.dumps(training)),
         parity=parity,
         versions=_versions(),
+        profile=_profile(loaded, path, facts),
         lineage=(Step(step="export", sha256=facts.sha256, when=now, note=f"from {path.name}, {loaded.sha256}"),),
     )
+
+
+def _profile(loaded: Checkpoint, path: Path, facts: ModelFacts) -> Profile | None:
+    """The checkpoint's own: its scores are those of the graph, as parity has shown."""
+    found = loaded.facts.get("profile")
+    if found is None:
+        return None
+    try:
+        return Profile.model_validate_json(json.dumps({**found, "model_sha256": facts.sha256}))
+    except (ValidationError, TypeError) as error:
+        raise ExportError(f"{path}: its training profile makes no sense. Train anew, or report it.") from error
 
 
 def _versions() -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 from segdec_edge.bundle import DIGEST, ENGINES, META, SPLIT, Bundle, read_bundle
 from segdec_edge.errors import BackendError, BundleError
 from segdec_edge.runtime.gpu import current_gpu
+from segdec_edge.runtime.reference import reference_of
 from segdec_edge.runtime.sidecar import Here, Plan, check_plan, plan_fault, plans_of, read_plan
 from segdec_edge.runtime.tensorrt_api import find_tensorrt
 
@@ -50,7 +51,7 @@ class LineageStep:
 class BundleFacts:
     """meta: meta.json as it lies there, without the digest; damage: one line, empty where the bundle is whole.
 
-    split: how the pictures were divided, and how many are in each subset.
+    split: how the pictures were divided, and how many are in each subset. reference: its reference pictures, in words.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class BundleFacts:
     split: Json
     plans: tuple[PlanState, ...]
     lineage: tuple[LineageStep, ...]
+    reference: str = ""
 
 
 def bundle_facts(path: Path) -> BundleFacts:
@@ -71,7 +73,8 @@ def bundle_facts(path: Path) -> BundleFacts:
     meta = _meta_of(path, damage)
     plans = _plans(bundle) if bundle is not None else _unchecked_plans(path)
     split, split_damage = _split(path)
-    return BundleFacts(path, meta, damage or split_damage, split, plans, _lineage(meta, plans))
+    reference = "not looked at: the bundle is damaged" if bundle is None else _reference(bundle)
+    return BundleFacts(path, meta, damage or split_damage, split, plans, _lineage(meta, plans), reference)
 
 
 def value_at(values: Any, *keys: str) -> Any:
@@ -91,6 +94,7 @@ def to_json(facts: BundleFacts) -> dict[str, Any]:
         **facts.meta,
         "training": kept,
         "split": dict(facts.split),
+        "reference": facts.reference,
         "lineage": [{**vars(step), "accuracy": list(step.accuracy)} for step in facts.lineage],
         "engines": [vars(plan) for plan in facts.plans],
     }
@@ -99,11 +103,22 @@ def to_json(facts: BundleFacts) -> dict[str, Any]:
 def _meta_of(path: Path, damage: str) -> Json:
     try:
         values = json.loads((path / META).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise BundleError(damage or f"{path / META}: cannot be read. Copy the bundle again.") from None
     if not isinstance(values, dict):
         raise BundleError(damage)
     return {key: value for key, value in values.items() if key != DIGEST}
+
+
+def _reference(bundle: Bundle) -> str:
+    try:
+        found = reference_of(bundle)
+    except BundleError as error:
+        return str(error)
+    if found is None:
+        return "none: no station can check it before a swap (segdec reference adds them)"
+    _, reference = found
+    return f"{len(reference.pictures)} {reference.subset} pictures, scores within {reference.tolerance:g}"
 
 
 def _split(path: Path) -> tuple[Json, str]:
@@ -111,7 +126,7 @@ def _split(path: Path) -> tuple[Json, str]:
         values = json.loads((path / SPLIT).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}, ""
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         return {}, f"{path / SPLIT}: cannot be read ({reason}). Copy the bundle again, or export it anew."
     counts = {name: len(names) for name in _SUBSETS if isinstance(names := value_at(values, name), list)}

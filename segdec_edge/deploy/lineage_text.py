@@ -33,6 +33,8 @@ def _rows(facts: BundleFacts) -> Iterator[tuple[str, str]]:
     parity = value_at(meta, "parity")
     if parity is not None:
         yield "parity", _parity(parity)
+    yield "profile", _profile(value_at(meta, "profile"))
+    yield "reference", facts.reference
     yield "made", f"{_known(meta, 'created')} by segdec-edge {_known(meta, 'segdec_edge')}"
     versions = value_at(meta, "versions")
     if isinstance(versions, dict) and versions:
@@ -92,6 +94,17 @@ def _parity(parity: Any) -> str:
         _number(value_at(parity, key), ".1e") for key in ("max_abs_score", "max_abs_heatmap", "limit")
     )
     return f"at most {score} from torch in score, {heatmap} in heat map (limit {limit})"
+
+
+def _profile(found: Any) -> str:
+    if not isinstance(found, dict):
+        return "none: no station watches for drift (segdec profile adds it)"
+    light = value_at(found, "brightness")
+    counts = value_at(light, "counts")
+    pictures = sum(one for one in counts if isinstance(one, int)) if isinstance(counts, list) else "unknown"
+    level, spread = (_number(value_at(light, key)) for key in ("mean", "deviation"))
+    model = str(_known(found, "model_sha256"))[:_HASH]
+    return f"{pictures} {_known(found, 'subset')} pictures, brightness {level} ± {spread}, model {model}"
 
 
 def _lineage_table(steps: Sequence[LineageStep]) -> list[str]:

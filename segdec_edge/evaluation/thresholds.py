@@ -12,9 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from segdec_edge.errors import DataError
 from segdec_edge.evaluation.metrics import Labels, Scores, checked
-
-LOGIT_CLIP = 1e-7
-"""Scores are kept this far from 0 and 1 before their logit: float32 has no finer step below 1."""
+from segdec_edge.profile import LOGIT_CLIP as LOGIT_CLIP
+from segdec_edge.profile import logit as logit
 
 
 def best_f_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -30,12 +29,6 @@ def best_f_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     levels, f_measure = _f_measures(truth, values)
     best = int(np.argmax(f_measure))
     return between(float(levels[best - 1]) if best else 0.0, float(levels[best]))
-
-
-def logit(score: float) -> float:
-    """ln(s / (1 − s)) of a score in [0, 1], clipped to about ±16."""
-    clipped = min(max(score, LOGIT_CLIP), 1.0 - LOGIT_CLIP)
-    return math.log(clipped) - math.log1p(-clipped)
 
 
 def between(low: float, high: float) -> float:

@@ -58,6 +58,13 @@ def open_backend(bundle: str | Path | Bundle, name: str = "auto", threads: int |
     raise BackendError(f"{opened.path}: no backend loads it. {' '.join(reasons)}")
 
 
+def hand_over(backend: Backend) -> None:
+    """Let go of a backend in the thread that made it; the next thread that uses it then has it for good."""
+    release = getattr(backend, "hand_over", None)
+    if release is not None:
+        release()
+
+
 def available_backends() -> dict[str, str]:
     """Each backend with its runtime's version, or with the reason why it does not load and what to do about it."""
     return {"tensorrt": _tensorrt_or_reason(), **{name: _version_or_reason(name) for name in FASTEST_FIRST}}

@@ -24,6 +24,7 @@ _FAILURES = (
     state.NoSuchFile,
     state.NotImplemented,
     state.RuntimeException,
+    UnicodeDecodeError,  # of its own message, which quotes a damaged model
 )
 
 

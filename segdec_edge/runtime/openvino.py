@@ -21,7 +21,8 @@ class OpenVinoBackend:
         self.spec = spec
         try:
             compiled = openvino.Core().compile_model(str(model), "CPU", _options(threads))
-        except RuntimeError as error:
+        # UnicodeDecodeError: of its own message, which quotes a damaged model.
+        except (RuntimeError, UnicodeDecodeError) as error:
             raise BackendError(f"{model}: openvino cannot load it ({_reason(error)}). Export it again.") from error
         check_signature(spec, _signature(compiled.inputs), _signature(compiled.outputs))
         self._request: openvino.InferRequest | None = compiled.create_infer_request()

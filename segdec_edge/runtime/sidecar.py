@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from segdec_edge.bundle import ENGINES, Bundle, Count, Record
+from segdec_edge.bundle import ENGINES, Bundle
 from segdec_edge.errors import BackendError, BundleError
 from segdec_edge.files import sha256_of
+from segdec_edge.record import Count, Record
 from segdec_edge.runtime.gpu import Gpu
 from segdec_edge.runtime.tensorrt_api import VENDOR_NAMES, version_of
 

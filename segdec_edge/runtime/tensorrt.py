@@ -72,7 +72,8 @@ def open_plan(plan: Plan, bundle: Bundle) -> TensorRtBackend:
 
 
 class TensorRtBackend:
-    """Precision as the engine was built. Used by the thread that made it; close alone may come from another one.
+    """Precision as the engine was built. Used by the thread that made it, after hand_over() by the next that uses it;
+    close alone may come from another one.
 
     After a failure of CUDA or TensorRT it refuses everything but close: open the bundle again.
     device_times: of the batch collected last, None before the first.
@@ -98,7 +99,8 @@ class TensorRtBackend:
             raise BackendError(f"{frames_in_flight} batches in flight, wanted at least 1. Two keep the GPU busy.")
         self.plan = plan
         self.device_times: DeviceTimes | None = None
-        self._cuda, self._thread, self._broken, self._count = cuda, threading.get_ident(), "", 0
+        self._thread: int | None = threading.get_ident()
+        self._cuda, self._broken, self._count = cuda, "", 0
         with cuda.current():
             engine = Engine(tensorrt, plan, bundle)
             self.spec = dataclasses.replace(bundle.spec, max_batch=engine.batches[2], precision=plan.facts.precision)
@@ -148,6 +150,13 @@ class TensorRtBackend:
             )
         return prediction
 
+    def hand_over(self) -> None:
+        """Give it to the next thread that uses it. Raises BackendError while a batch is in flight."""
+        self._usable()
+        if self._flying:
+            raise BackendError(f"{len(self._flying)} batches are in flight, wanted none. Collect them first.")
+        self._thread = None
+
     def close(self) -> None:
         """Wait for what is in flight, then free everything. What CUDA says of a lost device meanwhile is logged."""
         pipeline, self._pipeline = self._pipeline, None
@@ -175,6 +184,8 @@ class TensorRtBackend:
     def _usable(self) -> Pipeline:
         if self._pipeline is None:
             raise BackendError("this tensorrt backend is closed. Open the bundle again.")
+        if self._thread is None:
+            self._thread = threading.get_ident()
         if threading.get_ident() != self._thread:
             raise BackendError(
                 f"this tensorrt backend is used by {threading.current_thread().name}, wanted the thread that made it."

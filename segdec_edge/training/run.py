@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from segdec_edge import __version__
+from segdec_edge.bundle import utc_now
 from segdec_edge.config.train import TrainSettings, changed_settings
 from segdec_edge.data.samples import with_masks
 from segdec_edge.data.spec import open_dataset
@@ -33,6 +34,8 @@ from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.model.backend import TorchBackend, spec_of
 from segdec_edge.model.checkpoint import Checkpoint, load_checkpoint, require_network, save_checkpoint
 from segdec_edge.model.segdecnet import SegDecNet, check_size
+from segdec_edge.pictures import light_of
+from segdec_edge.profile import NO_MODEL_FILE, Seen, profile_of
 from segdec_edge.training.average import TailAverage
 from segdec_edge.training.feeding import open_examples, require_divisible, require_same, source_range, survey
 from segdec_edge.training.loop import EpochLosses, Trainer
@@ -256,7 +259,7 @@ class _Run:
     def _validation_ap(self) -> float | None:
         if not _both_kinds(self.validation):
             return None
-        labels, scores = self._scores(self.net, self.validation)
+        labels, scores, _ = self._scores(self.net, self.validation)
         if not np.isfinite(scores).all():
             raise DivergedError(f"scores of validation pictures are no numbers: training diverged. {self._advice()}")
         return average_precision(labels, scores)
@@ -270,13 +273,16 @@ class _Run:
         rate = self.settings.rate
         return f"Lower rate (now {rate:g}; try {rate / 10:g}). The last whole epoch's checkpoint is kept."
 
-    def _scores(self, net: SegDecNet, examples: Examples) -> tuple[list[bool], list[float]]:
+    def _scores(self, net: SegDecNet, examples: Examples) -> tuple[list[bool], list[float], list[tuple[float, float]]]:
+        """Labels, scores and light (pictures.light_of) of the examples."""
         backend = TorchBackend(net, spec_of(net, self.settings.size_hw))
         mine = range(self.ranks.rank, len(examples), self.ranks.world)
-        scores = np.zeros(len(examples))
+        found = np.zeros((3, len(examples)))
         for index, example in zip(mine, examples.read(mine), strict=True):
-            scores[index] = backend.infer(example.pixels[None]).score[0]
-        return examples.labels.tolist(), self.ranks.sum(scores).tolist()
+            found[:, index] = backend.infer(example.pixels[None]).score[0], *light_of(example.pixels)
+        summed = self.ranks.sum(found.ravel()).reshape(found.shape)
+        light = [(float(mean), float(deviation)) for mean, deviation in summed[1:].T]
+        return examples.labels.tolist(), summed[0].tolist(), light
 
     def _save(self, path: Path, checkpoint: Checkpoint) -> None:
         """Write a checkpoint that all processes may read when this returns."""
@@ -296,17 +302,25 @@ class _Run:
         return TrainResult(path, threshold, words, tuple(self.history))
 
     def _calibrate(self, path: Path) -> tuple[float, str]:
-        """Pick the threshold on validation pictures, or on training ones where those are of one kind; store it."""
+        """Pick the threshold on validation pictures, or on training ones where those are of one kind; store it.
+
+        How the same pictures scored, and their light, stays among the facts: the station's drift watch starts from it.
+        """
         checkpoint = load_checkpoint(path)
         net = checkpoint.net.to(self.hardware.device, memory_format=self.hardware.memory_format)  # type: ignore[call-overload]
         both_kinds = _both_kinds(self.validation)
-        source = "validation" if both_kinds else "training"
-        labels, scores = self._scores(net, self.validation if both_kinds else self.examples)
+        source, subset = ("validation", "validation") if both_kinds else ("training", "train")
+        labels, scores, light = self._scores(net, self.validation if both_kinds else self.examples)
         if not np.isfinite(scores).all():
             raise TrainingError("the trained network gives scores that are no numbers. Lower rate and train again.")
         threshold = best_f_threshold(labels, scores)
         words = f"best F-measure on the {len(labels)} {source} pictures"
-        self._save(path, replace(checkpoint, threshold=threshold, threshold_source=words))
+        seen = [Seen(*one) for one in zip(labels, scores, light, strict=True)]
+        profile = profile_of(
+            seen, data=self.settings.data, subset=subset, model_sha256=NO_MODEL_FILE, when=utc_now()
+        ).model_dump(mode="json")
+        facts = {**checkpoint.facts, "profile": profile}
+        self._save(path, replace(checkpoint, threshold=threshold, threshold_source=words, facts=facts))
         return threshold, words
 
 

@@ -165,6 +165,21 @@ def test_another_thread_is_refused(make: Make, cuda: HostCuda) -> None:
     require_right(backend.collect(ticket), textures(1))
 
 
+def test_handed_over_it_belongs_to_the_next_thread_that_uses_it(make: Make, cuda: HostCuda) -> None:
+    backend = make()
+    ticket = backend.submit(textures(1))
+    assert failure(backend.hand_over).startswith("1 batches are in flight")
+    backend.collect(ticket)
+    backend.hand_over()
+    found: list[Prediction] = []
+    other = threading.Thread(target=lambda: found.append(backend.infer(textures(1))))
+    other.start()
+    other.join()
+    require_right(found[0], textures(1))
+    assert "wanted the thread that made it" in failure(lambda: backend.infer(textures(1)))
+    assert "wanted the thread that made it" in failure(backend.hand_over)
+
+
 def test_it_may_be_closed_by_another_thread(make: Make, cuda: HostCuda) -> None:
     backend = make()
     other = threading.Thread(target=backend.close)

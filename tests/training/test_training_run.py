@@ -27,6 +27,7 @@ from segdec_edge.errors import (
     TrainingError,
 )
 from segdec_edge.model.checkpoint import load_checkpoint, save_checkpoint
+from segdec_edge.profile import NO_MODEL_FILE, Profile
 from segdec_edge.training.run import CHECKPOINT, EpochRecord, TrainResult, train
 from tests.training.made_parts import Quiet, equal, settings, weights, write_parts
 
@@ -37,6 +38,19 @@ CHILD = Path(__file__).with_name("training_child.py")
 def trained(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, Quiet]:
     quiet = Quiet()
     return train(settings(parts, epochs=12), tmp_path_factory.mktemp("run"), quiet), quiet
+
+
+def test_the_profile_is_of_the_pictures_that_chose_the_threshold(trained: tuple[TrainResult, Quiet]) -> None:
+    result, _ = trained
+    checkpoint = load_checkpoint(result.checkpoint)
+    profile = Profile.model_validate_json(json.dumps(checkpoint.facts["profile"]))
+    split = json.loads((result.checkpoint.parent / "split.json").read_text())
+    assert (profile.pictures, profile.subset) == (len(split["validation"]), "validation")
+    assert profile.good is not None and profile.defective is not None
+    assert profile.good.total + profile.defective.total == profile.pictures
+    assert profile.defective.mean > profile.good.mean
+    assert profile.brightness.mean == pytest.approx(148, abs=5)
+    assert profile.model_sha256 == NO_MODEL_FILE
 
 
 def test_training_learns_and_leaves_what_it_promises(trained: tuple[TrainResult, Quiet]) -> None:

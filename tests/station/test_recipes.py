@@ -1,0 +1,329 @@
+"""Recipes: loaded and checked beside the running one, swapped in whole, or refused without a trace."""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import cv2
+import pytest
+
+from segdec_edge.bundle import Bundle, read_bundle
+from segdec_edge.config.recipes import RecipeConfig
+from segdec_edge.decision import Rule
+from segdec_edge.deploy.reference import make_reference
+from segdec_edge.errors import BackendError, RecipeError, SegdecError
+from segdec_edge.runtime import open_backend
+from segdec_edge.station.inspection import Inspector
+from segdec_edge.station.recipes import Changer, Loaded, Recipes
+from segdec_edge.station.swap import Swapper
+from segdec_edge.types import Backend, Frame, Label, Verdict
+from tests.deploy.bright_parts import SIZE_HW, bright_bundle, write_parts
+from tests.fakes import FakeBackend, level, plain_part
+
+
+def inspectors(name: str, config: RecipeConfig, backend: Backend, rule: Rule) -> Mapping[str, Inspector]:
+    return {
+        "camera": Inspector(backend, rule, backend.spec.sha256, recipe=name, any_size=config.any_size),
+    }
+
+
+def frame(number: int = 0, value: int = 50) -> Frame:
+    return Frame(plain_part(value, SIZE_HW), number, time.time_ns(), time.monotonic_ns(), f"{number}.png")
+
+
+@pytest.fixture
+def lid(tmp_path: Path) -> Path:
+    path = bright_bundle(tmp_path / "lid.bundle", write_parts(tmp_path / "parts")).path
+    make_reference(path, backend="onnxruntime")
+    return path
+
+
+@pytest.fixture
+def recipes(lid: Path) -> Recipes:
+    """lid and cup judge with the same bundle, cup at another threshold; the others cannot be used."""
+    bare = bright_bundle(lid.parent / "bare.bundle", None).path
+    table = {
+        "lid": RecipeConfig(bundle=lid, backend="onnxruntime"),
+        "cup": RecipeConfig(bundle=lid, backend="onnxruntime", threshold=0.3),
+        "bare": RecipeConfig(bundle=bare, backend="onnxruntime"),
+        "unchecked": RecipeConfig(bundle=bare, backend="onnxruntime", self_check=False),
+        "missing": RecipeConfig(bundle=lid.with_name("none.bundle")),
+        "blind": RecipeConfig(bundle=lid, backend="onnxruntime", threshold=0.99),
+        "strict": RecipeConfig(bundle=lid, backend="onnxruntime", threshold=0.01),
+        "nowhere": RecipeConfig(bundle=lid, backend="onnxruntime", reference=lid / "none"),
+    }
+    return Recipes(table, inspectors)
+
+
+def test_a_loaded_recipe_judges_and_names_itself(recipes: Recipes, lid: Path) -> None:
+    loaded = recipes.load("cup")
+    verdict = loaded.inspectors["camera"].inspect(frame(value=100), "part")
+    assert (verdict.label, verdict.recipe, verdict.threshold) == (Label.DEFECT, "cup", 0.3)
+    assert verdict.bundle_sha256 == loaded.bundle_sha256 == read_bundle(lid).meta.model.sha256
+    assert loaded.checked.startswith("2 reference pictures as expected")
+    loaded.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bare", "has no reference pictures to check it on"),
+        ("missing", "does not exist"),
+        ("blind", "wanted DEFECT: the rule passes or rejects what is known"),
+        ("strict", "wanted OK: the rule passes"),
+        ("nowhere", "cannot be read"),
+        ("unheard", "is unknown, wanted one of bare, blind, cup"),
+    ],
+)
+def test_a_recipe_that_cannot_be_used_is_refused_in_one_line(recipes: Recipes, name: str, words: str) -> None:
+    with pytest.raises(SegdecError, match=words) as caught:
+        recipes.load(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bundle_without_reference_may_start_a_station_or_be_swapped_in_on_request(recipes: Recipes) -> None:
+    for loaded in (recipes.load("bare", unchecked=True), recipes.load("unchecked")):
+        assert loaded.checked.startswith("not self-checked")
+        loaded.close()
+
+
+def opened_with(judge: Callable[[Backend], Callable[..., float]]) -> tuple[list[FakeBackend], Callable[..., Backend]]:
+    """Backends with the bundle's spec and another judgement."""
+    made: list[FakeBackend] = []
+
+    def opener(bundle: Bundle, name: str) -> Backend:
+        made.append(FakeBackend(judge(open_backend(bundle, "onnxruntime")), spec=bundle.spec))
+        return made[-1]
+
+    return made, opener
+
+
+def test_a_backend_that_scores_otherwise_here_fails_the_self_check_and_is_closed(lid: Path) -> None:
+    made, opener = opened_with(lambda real: lambda pixels: float(real.infer(pixels[None]).score[0]) + 0.03)
+    recipes = Recipes({"lid": RecipeConfig(bundle=lid)}, inspectors, opener=opener)
+    with pytest.raises(RecipeError, match=r"wanted 0.0980\d* within 0.02: the bundle does not work here"):
+        recipes.load("lid")
+    assert [one.closed for one in made] == [1]
+
+
+def test_a_backend_that_answers_nothing_fails_the_self_check(lid: Path) -> None:
+    made, opener = opened_with(lambda real: lambda pixels: float("nan"))
+    with pytest.raises(RecipeError, match="UNKNOWN"):
+        Recipes({"lid": RecipeConfig(bundle=lid)}, inspectors, opener=opener).load("lid")
+    assert [one.closed for one in made] == [1]
+
+
+def test_a_bundle_that_changes_while_it_is_opened_is_refused(lid: Path, tmp_path: Path) -> None:
+    other = bright_bundle(tmp_path / "other.bundle", None)
+
+    def opener(bundle: Bundle, name: str) -> Backend:
+        opened = open_backend(bundle, "onnxruntime")
+        meta = other.meta.model_copy(update={"model": other.meta.model.model_copy(update={"sha256": "0" * 64})})
+        assert meta.model.sha256 != bundle.meta.model.sha256
+        (lid / "meta.json").write_text((other.path / "meta.json").read_text().replace(other.spec.sha256, "0" * 64))
+        return opened
+
+    with pytest.raises(SegdecError, match=r"meta.json"):
+        Recipes({"lid": RecipeConfig(bundle=lid)}, inspectors, opener=opener).load("lid")
+
+
+def test_a_camera_of_another_size_is_refused(lid: Path) -> None:
+    content = json.loads((lid / "meta.json").read_text())
+    content["input"]["source_hw"] = [[100, 200], [100, 200]]
+    (lid / "meta.json").write_text(signed(content))
+    recipes = Recipes(
+        {
+            "lid": RecipeConfig(bundle=lid, backend="onnxruntime", self_check=False),
+            "any": RecipeConfig(bundle=lid, backend="onnxruntime", self_check=False, any_size=True),
+        },
+        inspectors,
+    )
+    with pytest.raises(RecipeError, match=r"recipe lid: the camera sends: a picture of 480x640 \(HxW\), trained on"):
+        recipes.load("lid", picture_hw=(480, 640))
+    for name, size in (("lid", (105, 195)), ("any", (480, 640)), ("lid", None)):
+        recipes.load(name, picture_hw=size).close()
+
+
+def signed(content: dict[str, object]) -> str:
+    from segdec_edge.bundle import DIGEST, digest_of
+
+    values = {key: value for key, value in content.items() if key != DIGEST}
+    return json.dumps({**values, DIGEST: digest_of(values)})
+
+
+class Line:
+    """Parts without end through the running recipe, in a thread of their own."""
+
+    def __init__(self, swapper: Swapper[Loaded]) -> None:
+        self.swapper, self.verdicts, self.stop = swapper, list[Verdict](), threading.Event()
+        self.thread = threading.Thread(target=self._judge, name="infer")
+
+    def _judge(self) -> None:
+        while not self.stop.is_set():
+            number = len(self.verdicts)
+            with self.swapper.part() as loaded:
+                self.verdicts.append(loaded.inspectors["camera"].inspect(frame(number), f"p-{number}"))
+
+    def __enter__(self) -> Line:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join(30)
+        self.swapper.close()
+
+
+class Fakes:
+    """Recipes on FakeBackends: their hash and score are the recipe's number; the folder is a real, small bundle."""
+
+    def __init__(self, bundle: Path, names: int = 5) -> None:
+        self.made: list[FakeBackend] = []
+        table = {f"r{number}": RecipeConfig(bundle=bundle, self_check=False) for number in range(names)}
+        self.recipes = Recipes(table, self._inspectors, opener=self._open)
+
+    def _open(self, bundle: Bundle, name: str) -> Backend:
+        self.made.append(FakeBackend(level, spec=bundle.spec))
+        return self.made[-1]
+
+    def _inspectors(self, name: str, config: RecipeConfig, backend: Backend, rule: Rule) -> Mapping[str, Inspector]:
+        number = int(name[1:])
+        assert isinstance(backend, FakeBackend)
+        backend.judge = lambda pixels: number / 100
+        return {"camera": Inspector(backend, Rule(0.5 + number / 100), f"{number:064x}", recipe=name)}
+
+
+def test_a_stream_under_a_hundred_swaps_loses_nothing_and_mixes_nothing(lid: Path) -> None:
+    fakes = Fakes(lid)
+    alarms: list[str] = []
+    swapper = Swapper(fakes.recipes.load("r0"))
+    chance = random.Random(1)
+    with Line(swapper) as line:
+        changer = Changer(fakes.recipes, swapper, lambda name, message: alarms.append(message))
+        for count in range(100):
+            change = changer.request(f"r{chance.randrange(5)}" if count % 4 else "unheard")
+            assert change.wait(10)
+            assert (change.error is None) == bool(count % 4)
+            time.sleep(chance.random() * 2e-3)
+        changer.close()
+    assert len(line.verdicts) > 200
+    assert [verdict.sequence for verdict in line.verdicts] == list(range(len(line.verdicts)))
+    for verdict in line.verdicts:
+        number = int(verdict.recipe[1:])
+        assert (verdict.bundle_sha256, verdict.threshold) == (f"{number:064x}", 0.5 + number / 100)
+        assert verdict.score == pytest.approx(number / 100)
+    assert len({verdict.recipe for verdict in line.verdicts}) == 5
+    assert len(alarms) == 25 and all("goes on: recipe 'unheard' is unknown" in one for one in alarms)
+    assert {one.closed for one in fakes.made} == {1}
+
+
+def test_memory_stays_flat_over_two_hundred_swaps(lid: Path) -> None:
+    fakes = Fakes(lid)
+    swapper = Swapper(fakes.recipes.load("r0"))
+    changer = Changer(fakes.recipes, swapper, lambda name, message: None)
+
+    def swap(times: int) -> int:
+        for count in range(times):
+            assert changer.request(f"r{count % 5}").wait(10)
+            with swapper.part():
+                pass
+            fakes.made.clear()
+        gc.collect()
+        return sum(type(one) in (FakeBackend, Loaded, Inspector) for one in gc.get_objects())
+
+    first = swap(20)
+    assert swap(200) == first
+    assert threading.active_count() < 10
+
+
+def test_real_bundles_are_swapped_under_load(recipes: Recipes, lid: Path) -> None:
+    swapper = Swapper(recipes.load("lid"))
+    alarms: list[str] = []
+    told: list[str] = []
+    with Line(swapper) as line:
+        changer = Changer(
+            recipes, swapper, lambda name, message: alarms.append(message), lambda one: told.append(one.recipe)
+        )
+        for name in ("cup", "missing", "unchecked", "blind", "lid", "lid"):
+            change = changer.request(name, SIZE_HW)
+            assert change.wait(30)
+            seen = len(line.verdicts)
+            while len(line.verdicts) < seen + 3:
+                time.sleep(1e-3)
+        changer.close()
+    assert told == ["cup", "unchecked", "lid", "lid"]
+    assert [one.split(",")[0] for one in alarms] == ["recipe missing refused", "recipe blind refused"]
+    assert "cup goes on" in alarms[0] and "unchecked goes on" in alarms[1]
+    thresholds = {"lid": 0.5, "cup": 0.3, "unchecked": 0.5}
+    assert {(one.recipe, one.threshold) for one in line.verdicts} == set(thresholds.items())
+    assert all(verdict.score is not None for verdict in line.verdicts)
+
+
+def test_a_second_wish_waits_its_turn_and_none_comes_after_the_end(lid: Path) -> None:
+    go, alarms = threading.Event(), list[str]()
+    fakes = Fakes(lid)
+    swapper = Swapper(fakes.recipes.load("r0"))
+
+    def slow(bundle: Bundle, name: str) -> Backend:
+        go.wait(10)
+        return fakes._open(bundle, name)
+
+    slowly = Recipes({"r1": RecipeConfig(bundle=lid, self_check=False)}, fakes._inspectors, opener=slow)
+    changer = Changer(slowly, swapper, lambda name, message: alarms.append(message))
+    first = changer.request("r1")
+    assert changer.request("r1").error == "recipe r1 stays out: r1 is being loaded. Wait."
+    closing = threading.Thread(target=changer.close)
+    closing.start()
+    while not changer._closing:
+        time.sleep(1e-3)
+    go.set()
+    closing.join(10)
+    assert first.error == "recipe r1 stays out: the station stops."
+    assert (swapper.current().recipe, fakes.made[-1].closed) == ("r0", 1)
+    assert changer.request("r1").error == "recipe r1 stays out: the station stops."
+    assert len(alarms) == 3
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_in_loading_leaves_the_old_one_running_and_is_told(lid: Path) -> None:
+    fakes, alarms = Fakes(lid), list[str]()
+    swapper = Swapper(fakes.recipes.load("r0"))
+
+    def broken(bundle: Bundle, name: str) -> Backend:
+        raise ZeroDivisionError
+
+    recipes = Recipes({"r1": RecipeConfig(bundle=lid)}, fakes._inspectors, opener=broken)
+    change = Changer(recipes, swapper, lambda name, message: alarms.append(message)).request("r1")
+    assert change.wait(10)
+    assert change.thread is not None
+    change.thread.join(10)
+    assert alarms == [change.error]
+    assert change.error == (
+        "recipe r1 refused, r0 goes on: its loading ended by a fault of its own (traceback in the log)."
+    )
+    assert swapper.current().recipe == "r0"
+
+
+def test_failing_to_open_is_a_refusal(lid: Path) -> None:
+    fakes = Fakes(lid)
+    swapper = Swapper(fakes.recipes.load("r0"))
+
+    def failing(bundle: Bundle, name: str) -> Backend:
+        raise BackendError("no runtime\nhere")
+
+    changer = Changer(Recipes({"r1": RecipeConfig(bundle=lid)}, fakes._inspectors, opener=failing), swapper)
+    change = changer.request("r1")
+    assert change.wait(10)
+    assert change.error == "recipe r1 refused, r0 goes on: no runtime here"
+
+
+def test_a_reference_picture_that_was_exchanged_is_refused(recipes: Recipes, lid: Path) -> None:
+    cv2.imwrite(str(lid / "reference" / "01.png"), plain_part(200, SIZE_HW))
+    with pytest.raises(SegdecError, match=r"01\.png: changed or damaged since it was scored"):
+        recipes.load("lid")
