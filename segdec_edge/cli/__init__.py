@@ -14,7 +14,8 @@ from segdec_edge.cli.app import app, errors
 from segdec_edge.errors import PeerStopped, SegdecError
 
 # isort: off
-from segdec_edge.cli import data, train, deploy, rebuild, quantize, build, verify, info, station, reproduce, exchange  # noqa: F401
+from segdec_edge.cli import data, train, deploy, rebuild, quantize, build, verify, info, bench  # noqa: F401
+from segdec_edge.cli import station, reproduce, exchange  # noqa: F401
 # isort: on
 
 __all__ = ["app", "main"]
