@@ -1,4 +1,4 @@
-"""Energy while something runs, from whichever meter this machine has: a GPU's counter, a board's INA chip, a CPU's RAPL.
+"""Energy while something runs, from the meter that there is: a GPU's counter, a board's INA chip or a CPU's RAPL.
 
 A meter measures its part of the machine whole, with whatever else runs there; source says which part.
 """
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from segdec_edge.bench.nvml import Nvml, open_nvml
 
@@ -104,8 +106,8 @@ class InaMeter:
             self._stop.set()
             reader.join()
         if len(readings) > 1:
-            pairs = zip(readings, readings[1:], strict=False)
-            used.joules = sum((t1 - t0) * (w0 + w1) / 2 for (t0, w0), (t1, w1) in pairs)
+            at_s, watts = np.array(readings).T
+            used.joules = float(np.sum(np.diff(at_s) * (watts[1:] + watts[:-1]) / 2))
 
     def _read(self, readings: list[tuple[float, float]]) -> None:
         while True:

@@ -53,6 +53,7 @@ def line_of(entrant: Entrant, measured: Measured) -> Line:
     latency = _quantiles(infer)
     taken = _stages_of(entrant, measured)
     trial = measured.trials.get(key, Trial())
+    floor = _floor(form, batch, measured, latency.p50)
     return Line(
         key=key_of(entrant),
         name=form.name,
@@ -72,8 +73,8 @@ def line_of(entrant: Entrant, measured: Measured) -> Line:
         ratio=_ratio(entrant, measured),
         throughput=_throughput(entrant, measured),
         accuracy=measured.accuracy.get(key),
-        floor=_floor(form, batch, measured, latency.p50),
-        flags=tuple(flag for flag in (outlier_flag(infer),) if flag),
+        floor=floor,
+        flags=tuple(flag for flag in (outlier_flag(infer), _peak_flag(floor)) if flag),
     )
 
 
@@ -146,3 +147,9 @@ def _floor(form: Form, batch: int, measured: Measured, median_ms: float) -> Floo
         return bundle_floor(read_bundle(form.source.path), batch, ceiling, median_ms)
     except BundleError:
         return None
+
+
+def _peak_flag(floor: Floor | None) -> str:
+    if floor is None or floor.achieved <= 1:
+        return ""
+    return "faster than its floor: the machine's peak was measured while something else ran"

@@ -54,7 +54,7 @@ class Job:
     def __post_init__(self) -> None:
         if not 1 <= self.sittings <= self.rounds:
             raise ConfigError(
-                f"{self.rounds} rounds in {self.sittings} sittings, wanted one round a sitting or more. Change --rounds."
+                f"{self.rounds} rounds in {self.sittings} sittings, wanted a round a sitting or more. Change --rounds."
             )
         if not self.batches or min(self.batches) < 1:
             raise ConfigError(f"batches {self.batches}, wanted sizes of at least 1, as 1,4,8. Change --batch.")

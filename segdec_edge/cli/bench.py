@@ -36,10 +36,20 @@ def bench(
     json: Annotated[Path | None, typer.Option("--json", help="Write the record, raw samples included.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the page.")] = None,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Write the tables for a README.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="An earlier --json: exit 1 where something became worse by more than the noise.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Percent that may be lost between two runs.")] = 5.0,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Compare also other machines and artefacts.")] = False,
 ) -> None:
-    """Time everything that this machine can run, in turns, and score it: one row an artefact, backend and batch."""
+    """Time everything that this machine can run, in turns, and score it: one row an artefact, backend and batch.
+
+    Exit 1 on a regression against --baseline.
+    """
+    from segdec_edge.bench.baseline import compare
     from segdec_edge.bench.forms import Wish
-    from segdec_edge.bench.record import write_record
+    from segdec_edge.bench.page import bench_page
+    from segdec_edge.bench.record import read_record, write_record
     from segdec_edge.bench.run import Job, run_bench
     from segdec_edge.bench.text import in_words
     from segdec_edge.bench.text import markdown as as_markdown
@@ -64,13 +74,42 @@ def bench(
         window_s=seconds,
         peaks=peaks,
     )
+    earlier = None if baseline is None else read_record(baseline)
     with _progress() as progress:
         record = run_bench(job, progress=progress)
     if json is not None:
         write_record(json, record)
     if markdown is not None:
         write_atomic(markdown, as_markdown(record))
+    if html is not None:
+        write_atomic(html, bench_page(record))
     console.print(in_words(record), markup=False)
+    if earlier is not None:
+        found = compare(earlier, record, tolerance / 100, anyway)
+        for words in (*(change.in_words() for change in found.changes), *found.notes):
+            console.print(words, markup=False)
+        if found.regressed:
+            raise typer.Exit(1)
+
+
+@app.command()
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A bundle in any precision.")],
+    board: Annotated[str, typer.Option(help="orin-nano-super, orin-nx-16, agx-orin-64, xavier-nx, agx-thor, …")],
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 1,
+    seen: Annotated[
+        list[Path] | None, typer.Option(help="Record of segdec bench from a machine with a GPU; more than once.")
+    ] = None,
+) -> None:
+    """Say what latency to expect on a board that is not here, and how sure that is. Predicted, not measured."""
+    from segdec_edge.bench.predict import board_named, in_words, seen_in
+    from segdec_edge.bench.predict import predict as predicted
+    from segdec_edge.bench.record import read_record
+    from segdec_edge.bundle import read_bundle
+
+    opened, chosen = read_bundle(bundle), board_named(board)
+    own = seen_in([read_record(path) for path in seen or ()])
+    console.print(in_words(opened, chosen, batch, predicted(opened, chosen, batch, own)), markup=False)
 
 
 def _words(text: str) -> tuple[str, ...] | None:

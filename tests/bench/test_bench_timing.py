@@ -110,7 +110,7 @@ def test_a_machine_that_slows_down_is_told_and_a_steady_one_is_not() -> None:
     assert "slower" in drift_flag(slowing)
     assert "faster" in drift_flag({name: 100 / found for name, found in slowing.items()})
     # One form alone that slows down is no drift of the machine's.
-    assert drift_flag({**{name: steady["b"] for name in "bcdefg"}, "a": slowing["a"]}) == ""
+    assert drift_flag({**dict.fromkeys("bcdefg", steady["b"]), "a": slowing["a"]}) == ""
 
 
 def test_outliers_are_told_where_they_are_more_than_one_in_twenty() -> None:
