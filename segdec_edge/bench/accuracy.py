@@ -44,7 +44,7 @@ class Exams:
             with closing(form.open(None)) as peer:
                 marks = sit(_Candidate(peer, form.spec, form.backend), self.exam)
         except SegdecError as error:
-            return Accuracy(unknown=str(error))
+            return Accuracy(unknown=form.told(str(error)))
         told = marks.accuracy
         return Accuracy(ap=told.ap, fp=told.fp, fn=told.fn, pictures=told.pictures, threshold=told.threshold)
 

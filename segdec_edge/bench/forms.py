@@ -63,6 +63,10 @@ class Form:
     def key(self) -> str:
         return f"{self.name} {self.backend}"
 
+    def told(self, reason: str) -> str:
+        """A reason without the folders above this form's file: a record travels."""
+        return reason if self.source is None else reason.replace(f"{self.source.path.parent}/", "")
+
     @property
     def on_gpu(self) -> bool:
         return self.backend.startswith("tensorrt")

@@ -265,6 +265,6 @@ def data_name(spec: str | None) -> str | None:
 
 def _note_refusals(form: Form, trial: Trial, not_run: list[NotRun]) -> None:
     if trial.refused:
-        not_run.append(NotRun(name=form.name, backend=form.backend, batch=None, reason=trial.refused))
+        not_run.append(NotRun(name=form.name, backend=form.backend, batch=None, reason=form.told(trial.refused)))
     for batch, reason in (trial.refusals or {}).items():
-        not_run.append(NotRun(name=form.name, backend=form.backend, batch=batch, reason=reason))
+        not_run.append(NotRun(name=form.name, backend=form.backend, batch=batch, reason=form.told(reason)))

@@ -194,7 +194,9 @@ def test_a_trial_that_fails_takes_nothing_with_it(bundle: Bundle, tmp_path: Path
     assert "without contrast" in try_form(form, tmp_path / "flat.npy", (1,), 1).refused
     assert "FileNotFoundError" in try_form(form, tmp_path / "none.npy", (1,), 1).refused
     gone = replace(form, source=replace(form.source, path=tmp_path / "none.bundle"))
-    assert "does not exist" in try_form(gone, tmp_path / "flat.npy", (1,), 1).refused
+    refused = try_form(gone, tmp_path / "flat.npy", (1,), 1).refused
+    assert "does not exist" in refused and str(tmp_path) in refused
+    assert gone.told(refused).startswith("none.bundle: does not exist")
 
 
 def test_forms_that_do_not_fit_into_memory_together_are_refused(bundle: Bundle) -> None:
