@@ -22,7 +22,7 @@ from segdec_edge.bench.forms import Form, Found, Wish, forms_of
 from segdec_edge.bench.lines import Entrant, Measured, key_of, line_of
 from segdec_edge.bench.machine import code_of, condition_flags, conditions, machine_of
 from segdec_edge.bench.record import BenchRecord, Ceiling, NotRun, Settings
-from segdec_edge.bench.roofline import ceilings, usable_cores
+from segdec_edge.bench.roofline import best_of, ceilings, usable_cores
 from segdec_edge.bench.stages import Trial, prepared, require_room, try_form, turn_of
 from segdec_edge.bench.throughput import Window, crew_of, in_words, window
 from segdec_edge.bench.timing import Sitting, Turn, drift_flag, sit_down
@@ -114,18 +114,20 @@ class _Run:
 
     def _measured(self, forms: Sequence[Form], exams: Exams, pictures: Sequence[Pixels]) -> Measured:
         job, cores = self.job, usable_cores()
-        peaks = self._peaks(forms)
+        early = self._peaks(forms)
         if exams.exam is not None:
             self.progress.phase(f"scoring {len(exams.exam.samples)} pictures with each form", len(forms))
+        accuracy = exams.marks(forms, self.progress.step)
+        sittings, windows = self._sittings(forms, pictures), self._windows(forms, pictures)
         return Measured(
             forms={form.key: form for form in forms},
             entrants=self._entrants(forms),
-            ceilings=peaks,
-            accuracy=exams.marks(forms, self.progress.step),
-            sittings=self._sittings(forms, pictures),
+            ceilings=best_of(early, self._peaks(forms)),
+            accuracy=accuracy,
+            sittings=sittings,
             load_ms=self.load_ms,
             trials=self.trials,
-            windows=self._windows(forms, pictures),
+            windows=windows,
             how={form.key: in_words(form, *crew_of(form, cores, job.threads)) for form in forms},
             energy_source=self.sources,
             seed=job.seed,

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from segdec_edge.bench.count import LayerCost, compulsory_bytes, count_layers, layers_of
 from segdec_edge.bench.predict import Board, board_named, boards, in_words, predict, seen_in
 from segdec_edge.bench.record import Ceiling
-from segdec_edge.bench.roofline import ceilings, floor_of, peak_for
+from segdec_edge.bench.roofline import best_of, ceilings, floor_of, peak_for
 from segdec_edge.bundle import Bundle
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.network import operations
@@ -110,6 +110,13 @@ def test_a_precision_without_a_peak_runs_at_the_next_wider_ones() -> None:
 
 def test_what_cannot_be_measured_has_no_peak() -> None:
     assert ceilings(["elsewhere"], threads=1) == {}
+
+
+def test_of_two_measurements_the_undisturbed_one_counts() -> None:
+    other = Ceiling(ops_per_s={"fp32": 3e9, "int8": 2e9}, bytes_per_s=5e7, how="made up")
+    found = best_of({"a": CEILING, "b": CEILING}, {"a": other})
+    assert (found["a"].ops_per_s, found["a"].bytes_per_s) == ({"fp32": 3e9, "int8": 4e9}, 1e8)
+    assert found["b"] == CEILING
 
 
 def test_every_board_says_where_its_figures_come_from() -> None:
