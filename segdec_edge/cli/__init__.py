@@ -14,7 +14,7 @@ from segdec_edge.cli.app import app, errors
 from segdec_edge.errors import PeerStopped, SegdecError
 
 # isort: off
-from segdec_edge.cli import data, train, deploy, rebuild, quantize, build, verify, info  # noqa: F401
+from segdec_edge.cli import data, train, deploy, rebuild, quantize, build, verify, info, bench  # noqa: F401
 from segdec_edge.cli import reference, station, camera, ledger, reproduce, exchange  # noqa: F401
 # isort: on
 

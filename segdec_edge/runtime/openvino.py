@@ -20,7 +20,7 @@ class OpenVinoBackend:
     def __init__(self, model: Path, spec: ModelSpec, threads: int | None = None) -> None:
         self.spec = spec
         try:
-            compiled = openvino.Core().compile_model(str(model), "CPU", _options(threads))
+            compiled = openvino.Core().compile_model(str(model), "CPU", compile_options(threads))
         # UnicodeDecodeError: of its own message, which quotes a damaged model.
         except (RuntimeError, UnicodeDecodeError) as error:
             raise BackendError(f"{model}: openvino cannot load it ({_reason(error)}). Export it again.") from error
@@ -47,7 +47,7 @@ class OpenVinoBackend:
         self._request = None
 
 
-def _options(threads: int | None) -> dict[str, str | int]:
+def compile_options(threads: int | None) -> dict[str, str | int]:
     options: dict[str, str | int] = {
         "PERFORMANCE_HINT": "LATENCY",
         # On CPUs that have it OpenVINO else runs FP32 graphs in bfloat16: twice as fast, but scores move by 1e-3.

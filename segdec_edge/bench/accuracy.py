@@ -1,0 +1,90 @@
+"""AP, FP and FN of the very artefact that is timed, on the very backend: deploy.gate's exam, sat by each form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segdec_edge.bench.forms import TORCH, Form, Peer
+from segdec_edge.bench.record import Accuracy
+from segdec_edge.bundle import read_bundle
+from segdec_edge.data.spec import open_dataset
+from segdec_edge.deploy.gate import Exam, exam_for, sit
+from segdec_edge.errors import SegdecError
+from segdec_edge.evaluation.run import choose_samples
+from segdec_edge.types import ModelSpec, Pixels, Prediction
+
+_STRANGER = "trained with another split: the pictures that the others are held to may have been trained on"
+
+
+@dataclass(frozen=True)
+class Exams:
+    """exam: None without --data; strangers: forms whose own split has other pictures in that subset, by key."""
+
+    exam: Exam | None = None
+    strangers: frozenset[str] = field(default_factory=frozenset)
+
+    def pictures(self, count: int) -> list[Pixels]:
+        """The first so many, as they lie on disk. Raises PictureError."""
+        return [sample.read() for sample in self.exam.samples[:count]] if self.exam else []
+
+    def marks(self, forms: Sequence[Form], done: Callable[[], None]) -> Mapping[str, Accuracy]:
+        """How each form did, by key; empty without an exam."""
+        found: dict[str, Accuracy] = {}
+        for form in forms if self.exam else ():
+            found[form.key] = Accuracy(unknown=_STRANGER) if form.key in self.strangers else self._mark(form)
+            done()
+        return found
+
+    def _mark(self, form: Form) -> Accuracy:
+        assert self.exam is not None
+        try:
+            with closing(form.open(None)) as peer:
+                marks = sit(_Candidate(peer, form.spec, form.backend), self.exam)
+        except SegdecError as error:
+            return Accuracy(unknown=form.told(str(error)))
+        told = marks.accuracy
+        return Accuracy(ap=told.ap, fp=told.fp, fn=told.fn, pictures=told.pictures, threshold=told.threshold)
+
+
+def exams_for(data: str | None, subset: str, forms: Sequence[Form]) -> Exams:
+    """The exam of the first form, which all sit; a peer from elsewhere sits it too. Raises DataError, BundleError."""
+    own = [form for form in forms if form.source is not None]
+    if data is None or not own:
+        return Exams()
+    known: dict[Path, Exam] = {}
+    for form in own:
+        if form.source is not None and form.source.path not in known:
+            known[form.source.path] = _exam(form.source.path, form.backend, data, subset)
+    named = {form.key: _names(known[form.source.path]) for form in own if form.source is not None}
+    first = named[own[0].key]
+    return Exams(next(iter(known.values())), frozenset(key for key, names in named.items() if names != first))
+
+
+def _exam(path: Path, backend: str, data: str, subset: str) -> Exam:
+    if backend != TORCH:
+        return exam_for(read_bundle(path), data, subset)
+    from segdec_edge.model.checkpoint import load_checkpoint
+
+    dataset, facts = open_dataset(data), load_checkpoint(path).facts
+    return Exam(dataset.spec, subset, tuple(choose_samples(dataset, facts, subset)))
+
+
+def _names(exam: Exam) -> list[str]:
+    return [sample.name for sample in exam.samples]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A peer as a Backend: it has a spec and a name."""
+
+    peer: Peer
+    spec: ModelSpec
+    name: str
+
+    def infer(self, pixels: Pixels) -> Prediction:
+        return self.peer.infer(pixels)
+
+    def close(self) -> None: ...

@@ -1,0 +1,180 @@
+"""Three plots of a record as inline SVG text, coloured by the page's style sheet. Dots bear the row's number.
+
+Knows no file and no page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+
+import numpy as np
+
+from segdec_edge.bench.record import BenchRecord, Line
+from segdec_edge.bench.stages import INFER
+from segdec_edge.bench.timing import Floats
+
+_WIDTH, _LEFT, _RIGHT = 860, 70, 24
+_ROW, _ROOM, _GRID_STEPS = 34, 200, (1, 2, 5)
+_KINDS = ("torch", "onnxruntime", "openvino", "tensorrt")
+Numbered = Sequence[tuple[int, Line]]
+Scale = Callable[[float], float]
+
+
+def violins_svg(lines: Numbered) -> str:
+    """Every sample of infer() on a log scale: a density, the single calls, p50 and p99."""
+    samples = {number: np.log10(np.array(line.samples[INFER]).ravel()) for number, line in lines}
+    low = min(found.min() for found in samples.values()) - 0.05
+    high = max(found.max() for found in samples.values()) + 0.05
+    left, bottom = 250, 12 + _ROW * len(lines)
+    across = _scale(low, high, left, _WIDTH - _RIGHT)
+    rows = [
+        _violin(number, line, samples[number], across, 12 + _ROW * place + _ROW / 2, left)
+        for place, (number, line) in enumerate(lines)
+    ]
+    axis = _log_ticks(low, high, across, 8, bottom) + _text(
+        (left + _WIDTH) / 2, bottom + 38, "ms a call (log scale); bar: p50, ring: p99"
+    )
+    return _svg(bottom + 50, "Latency of every call, one density a row", axis + "".join(rows))
+
+
+def accuracy_svg(lines: Numbered) -> str:
+    """Average precision over latency a picture; empty where fewer than two forms were scored."""
+    scored = [
+        (number, line, line.accuracy.ap) for number, line in lines if line.accuracy and line.accuracy.ap is not None
+    ]
+    if len(scored) < 2:
+        return ""
+    times = [math.log10(line.per_picture_ms) for _, line, _ in scored]
+    aps = [ap for _, _, ap in scored]
+    low, high, bottom = min(times) - 0.1, max(times) + 0.1, 330
+    pad = max(0.002, 0.1 * (max(aps) - min(aps)))
+    across = _scale(low, high, _LEFT, _WIDTH - _RIGHT)
+    up = _scale(min(aps) - pad, min(1.0, max(aps)) + pad / 2, bottom, 16)
+    levels = np.linspace(min(aps) - pad, min(1.0, max(aps)), 5)
+    grid = "".join(
+        _line(_LEFT, up(level), _WIDTH - _RIGHT, up(level)) + _text(_LEFT - 8, up(level) + 4, f"{level:.3f}", "end")
+        for level in levels
+    )
+    dots = "".join(_dot(number, line, across(t), up(ap)) for (number, line, ap), t in zip(scored, times, strict=True))
+    names = _text((_LEFT + _WIDTH) / 2, bottom + 38, "ms a picture, p50 (log scale)") + _upright(
+        bottom, "average precision"
+    )
+    axes = _log_ticks(low, high, across, 16, bottom) + grid + names
+    return _svg(bottom + 50, "Average precision over latency", axes + dots)
+
+
+def roofline_svg(record: BenchRecord, lines: Numbered) -> str:
+    """Operations a second over operations a byte, below the measured peaks; empty where none were measured."""
+    shown = [(number, line, line.floor) for number, line in lines if line.floor is not None]
+    roofs = [
+        (f"{name} {precision}", peak, ceiling.bytes_per_s)
+        for name, ceiling in record.ceilings.items()
+        for precision, peak in ceiling.ops_per_s.items()
+        if ceiling.bytes_per_s
+    ]
+    if not shown or not roofs:
+        return ""
+    points = [
+        (math.log10(floor.operations / floor.bytes), math.log10(floor.operations / line.latency.p50 * 1e3))
+        for _, line, floor in shown
+    ]
+    low, high, bottom = min(min(x for x, _ in points), 0.0) - 0.1, max(max(x for x, _ in points), 2.0) + 0.3, 400
+    across = _scale(low, high, _LEFT, _WIDTH - _ROOM)
+    top = max(math.log10(peak) for _, peak, _ in roofs) + 0.15
+    up = _scale(min(y for _, y in points) - 0.3, top, bottom, 16)
+    lines_of_roofs = "".join(_roof(*roof, low, high, across, up) for roof in roofs)
+    dots = "".join(
+        _dot(number, line, across(x), up(y)) for (number, line, _), (x, y) in zip(shown, points, strict=True)
+    )
+    axes = _log_ticks(low, high, across, 16, bottom) + _powers(up, bottom)
+    names = _text((_LEFT + _WIDTH) / 2, bottom + 38, "operations a byte, layer by layer through memory (log scale)")
+    return _svg(bottom + 50, "Roofline", axes + names + _upright(bottom, "operations a second") + lines_of_roofs + dots)
+
+
+def density(logs: Floats, points: int = 60) -> tuple[Floats, Floats]:
+    """Gaussian kernel density on so many places from the least to the largest sample, its width by Silverman's rule."""
+    spread = min(float(logs.std()), float(np.subtract(*np.percentile(logs, (75, 25)))) / 1.34) or float(logs.std())
+    width = max(0.9 * spread * len(logs) ** -0.2, 0.003)
+    places = np.linspace(logs.min(), logs.max(), points)
+    return places, np.exp(-0.5 * ((places[:, None] - logs) / width) ** 2).sum(axis=1)
+
+
+def _violin(number: int, line: Line, logs: Floats, across: Scale, middle: float, left: float) -> str:
+    places, heights = density(logs)
+    heights = heights / heights.max() * (_ROW / 2 - 3)
+    upper = [f"{across(x):.1f},{middle - h:.1f}" for x, h in zip(places, heights, strict=True)]
+    lower = [f"{across(x):.1f},{middle + h:.1f}" for x, h in zip(places[::-1], heights[::-1], strict=True)]
+    calls = "".join(f'<circle class="call" cx="{across(x):.1f}" cy="{middle:.1f}" r="1"/>' for x in logs)
+    p50, p99 = (across(math.log10(value)) for value in (line.latency.p50, line.latency.p99))
+    return (
+        f'<g class="{_kind(line)}">{_text(left - 10, middle + 4, f"{number} {line.key}", "end")}'
+        f'<path class="violin" d="M{"L".join([*upper, *lower])}Z"/>{calls}'
+        f'<line class="median" x1="{p50:.1f}" y1="{middle - 11:.1f}" x2="{p50:.1f}" y2="{middle + 11:.1f}"/>'
+        f'<circle class="ring" cx="{p99:.1f}" cy="{middle:.1f}" r="5"/></g>'
+    )
+
+
+def _roof(name: str, peak: float, moved: float, low: float, high: float, across: Scale, up: Scale) -> str:
+    knee = math.log10(peak / moved)
+    x1, y1 = max(low, min(knee, high)), math.log10(peak)
+    start = f"{across(low):.1f},{up(math.log10(moved) + low):.1f}"
+    return (
+        f'<path class="roof" d="M{start}L{across(x1):.1f},{up(min(y1, math.log10(moved) + x1)):.1f}'
+        f'L{across(high):.1f},{up(y1):.1f}"/>'
+        f"{_text(across(high) + 4, up(y1) + 4, f'{name}: {peak / 1e9:.0f} G/s', 'start')}"
+    )
+
+
+def _dot(number: int, line: Line, x: float, y: float) -> str:
+    return (
+        f'<g class="{_kind(line)}"><title>{escape(line.key)}</title>'
+        f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
+        f"{_text(x + 9, y + 4, str(number), 'start')}</g>"
+    )
+
+
+def _kind(line: Line) -> str:
+    found = line.backend.split("/")[0]
+    return found if found in _KINDS else "peer"
+
+
+def _powers(up: Scale, bottom: float) -> str:
+    parts = []
+    for power in range(6, 17):
+        if 16 <= up(power) <= bottom:
+            parts.append(_line(_LEFT, up(power), _WIDTH - _ROOM, up(power)))
+            parts.append(_text(_LEFT - 8, up(power) + 4, f"10^{power}", "end"))
+    return "".join(parts)
+
+
+def _log_ticks(low: float, high: float, across: Scale, top: float, bottom: float) -> str:
+    values = [step * 10.0**power for power in range(-4, 8) for step in _GRID_STEPS]
+    shown = [value for value in values if low <= math.log10(value) <= high]
+    return "".join(
+        _line(across(math.log10(value)), top, across(math.log10(value)), bottom)
+        + _text(across(math.log10(value)), bottom + 17, f"{value:g}")
+        for value in shown
+    )
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Scale:
+    span = (high - low) or 1.0
+    return lambda value: start + (value - low) / span * (end - start)
+
+
+def _upright(bottom: float, words: str) -> str:
+    return f'<text transform="translate(14 {bottom / 2}) rotate(-90)" text-anchor="middle">{escape(words)}</text>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="grid" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def _svg(height: float, name: str, body: str) -> str:
+    return f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(name)}">{body}</svg>'

@@ -1,0 +1,104 @@
+"""The page holds every line, runs nothing but its own script and loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segdec_edge.bench.page import bench_page
+from segdec_edge.bench.plots import accuracy_svg, density, roofline_svg, violins_svg
+from segdec_edge.bench.record import Ceiling, NotRun, Ratio, Throughput, read_record, write_record
+from segdec_edge.bench.text import in_words, markdown, notes
+from segdec_edge.errors import ConfigError
+from tests.bench.made_records import made_floor, made_line, made_record
+
+RATIO = Ratio(over="<plain> torch b1", times_faster=8.0, low=7.8, high=8.3)
+PLAIN = made_line("<plain>", 80.0, backend="torch")
+FAST = made_line(
+    "fast", 10.0, ratio=RATIO, floor=made_floor(), flags=("odd",),
+    throughput=Throughput(pictures_per_s=111.5, how="2 instances", samples=(111.5,)),
+)  # fmt: skip
+RECORD = made_record(
+    PLAIN, FAST, made_line("same", 79.0, ratio=Ratio(over="<plain> torch b1", times_faster=1.01, low=0.97, high=1.05)),
+    not_run=(NotRun(name="fast", backend="tensorrt", batch=None, reason="holds no engine."),),
+    ceilings={"onnxruntime": Ceiling(ops_per_s={"fp32": 1e11}, bytes_per_s=2e10, how="made up")},
+    flags=("the machine was busy",),
+)  # fmt: skip
+NUMBERED = list(enumerate(RECORD.lines, start=1))
+
+
+def test_the_page_allows_its_own_script_alone() -> None:
+    page = bench_page(RECORD)
+    script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert len(script) == 1
+    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
+    assert "default-src 'none'" in page
+    assert not re.search(r"(?:src|href)=", page)
+    assert "<plain>" not in page and "&lt;plain&gt;" in page
+
+
+def test_the_page_shows_what_is_doubtful_and_what_did_not_run() -> None:
+    page = bench_page(RECORD)
+    for words in ("8.0 times faster than", "the machine was busy", "holds no engine", "fast onnxruntime b1: odd"):
+        assert words in page
+    assert page.count('class="doubted"') == 2  # the line in both tables
+    assert "@media print" in page
+
+
+@pytest.mark.parametrize("svg", [violins_svg(NUMBERED), accuracy_svg(NUMBERED), roofline_svg(RECORD, NUMBERED)])
+def test_every_plot_is_whole_and_finite(svg: str) -> None:
+    ElementTree.fromstring(svg)
+    assert "nan" not in svg and "inf" not in svg.replace("infer", "")
+
+
+def test_plots_of_what_is_not_known_are_left_out() -> None:
+    alone = made_record(made_line("a", 5.0, accuracy=None))
+    assert accuracy_svg([(1, alone.lines[0])]) == roofline_svg(alone, [(1, alone.lines[0])]) == ""
+    assert "<h2>Roofline" not in bench_page(alone)
+
+
+def test_a_density_has_its_peak_where_the_samples_are() -> None:
+    logs = np.log10(np.array([10.0] * 30 + [11.0] * 5 + [40.0]))
+    places, heights = density(logs)
+    assert 10 ** places[heights.argmax()] == pytest.approx(10, rel=0.05)
+    assert np.isfinite(density(np.full(8, 1.0))[1]).all()
+
+
+def test_the_tables_for_a_readme_are_made_of_the_record() -> None:
+    text = markdown(RECORD)
+    assert "| fast | onnxruntime | fp32 | 1 |" in text
+    assert "8.00 (7.80 to 8.30)" in text
+    assert "1.01 (0.97 to 1.05) ≈ 1" in text
+    assert "111.5" in text
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("|") and "times faster" not in line}
+    assert len(widths) <= 2
+
+
+def test_the_terminal_says_what_is_timed_and_what_is_not() -> None:
+    text = in_words(RECORD)
+    assert RECORD.timed in text and RECORD.not_timed in text
+    assert "not run: fast tensorrt: holds no engine." in text
+    assert any(line.startswith("DOUBT: the machine was busy") for line in notes(RECORD))
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_record(path, RECORD)
+    assert read_record(path) == RECORD
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"format": 2}', '{"format": 1}'])
+def test_what_is_no_record_is_one_clear_line(content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
