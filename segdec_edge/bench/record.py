@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from segdec_edge.bundle import Record, Size
+from segdec_edge.bundle import Size
+from segdec_edge.record import Record
 from segdec_edge.errors import ConfigError
 from segdec_edge.files import write_atomic
 
