@@ -113,3 +113,51 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_station(write(tmp_path, text))
     assert len(str(caught.value).splitlines()) == 3
+
+
+CAMERAS = """
+[station]
+bundle = "parts.bundle"
+[[cameras]]
+name = "left"
+path = "pictures"
+deadline_ms = 80
+queue = 4
+[[cameras]]
+name = "right"
+kind = "aravis"
+trigger = "software"
+trigger_interval_s = 0.5
+backoff_s = [0.2, 5.0]
+"""
+
+
+def test_several_cameras_each_with_its_own_ways(tmp_path: Path) -> None:
+    config = load_station(write(tmp_path, CAMERAS))
+    left, right = config.all_cameras
+    assert (left.name, left.path, left.deadline_ms, left.queue) == ("left", tmp_path / "pictures", 80.0, 4)
+    assert (right.name, right.trigger_interval_s, right.backoff_s) == ("right", 0.5, (0.2, 5.0))
+    assert config.camera_named("right") is right
+    assert config.camera_named(None) is left
+    with pytest.raises(ConfigError, match="no camera 'middle' in this file, wanted one of: left, right"):
+        config.camera_named("middle")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (CAMERAS + '[camera]\npath = "pictures"', "wanted [camera] or one [[cameras]] or more"),
+        ('[station]\nbundle = "parts.bundle"', "wanted [camera] or one [[cameras]] or more"),
+        (CAMERAS.replace('"right"', '"left"'), "cameras.name left comes twice"),
+        (CAMERAS.replace('"software"', '"hardware"'), 'trigger_interval_s needs trigger = "software"'),
+        (CAMERAS.replace("[0.2, 5.0]", "[5.0, 0.2]"), "backoff_s [5.0, 0.2], wanted"),
+        (CAMERAS.replace("queue = 4", "queue = 0"), "queue is 0"),
+        (CAMERAS.replace("deadline_ms = 80", "deadline_ms = 0"), "deadline_ms is 0"),
+        (CAMERAS + 'policy = "latest"', "policy \"latest\" with trigger 'software' would drop parts"),
+        (SMALLEST.replace("[camera]", 'on_ledger_failure = "hide"\n[camera]'), "station.on_ledger_failure is 'hide'"),
+    ],
+)
+def test_a_mistake_about_cameras_is_told_by_its_name(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_station(write(tmp_path, text))
+    assert told in str(caught.value)

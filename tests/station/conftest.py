@@ -76,7 +76,8 @@ class Station:
 
     @property
     def rows(self) -> list[Row]:
-        return list(read_rows(self.base / "ledger.sqlite"))
+        rows = read_rows(self.base / "ledger.sqlite")
+        return sorted(rows, key=lambda row: (row.run_id, row.sequence))  # a lost picture has its verdict at once
 
     def run(self, source: Path, backend: Backend, stop: Stop | None = None, timeout_s: float = 1.0) -> RunSummary:
         run_id = new_run_id()

@@ -180,7 +180,7 @@ class Running:
 
     @property
     def rows(self) -> list[Row]:
-        return list(read_rows(self.path))
+        return sorted(read_rows(self.path), key=lambda row: (row.camera, row.sequence))
 
     def end(self, within_s: float = 20.0) -> None:
         self.stop.request()

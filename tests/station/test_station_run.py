@@ -123,3 +123,35 @@ def test_ledger_in_use_is_told(station_toml: Path) -> None:
             run(load_station(station_toml))
     finally:
         ledger.close()
+
+
+def test_several_cameras_share_a_backend_or_have_their_own(station_toml: Path) -> None:
+    text = station_toml.read_text()
+    (two,) = ["".join(f'[[cameras]]\nname = "{name}"\npath = "pictures"\n' for name in ("left", "right"))]
+    for own in (False, True):
+        head = text.split("[camera]")[0] + f"own_backends = {str(own).lower()}\nbatch_ms = 20\n"
+        station_toml.write_text(head + two)
+        summary = run(load_station(station_toml))
+        assert (summary.parts, summary.ok, summary.defect) == (40, 32, 8)
+        rows = list(read_rows(station_toml.parent / "ledger.sqlite", summary.run_id))
+        for camera in ("left", "right"):
+            own_rows = [row for row in rows if row.camera == camera]
+            assert [row.sequence for row in own_rows] == list(range(20))
+            assert own_rows[3].part_id == f"{summary.run_id}-{camera}-000003"
+
+
+def test_a_full_ledger_is_an_error_at_the_end_and_inspection_went_on(
+    station_toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self, verdicts) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(Ledger, "write_all", refuse)
+    with pytest.raises(OutputError, match="20 parts were decided but not recorded"):
+        run(load_station(station_toml))
+
+
+def test_stages_are_measured(station_toml: Path) -> None:
+    stages = run(load_station(station_toml)).stages
+    assert [one.stage for one in stages] == ["prepare", "wait", "infer", "decide", "issue", "record"]
+    assert all(0 < one.p50_ms <= one.p99_ms for one in stages)
