@@ -18,7 +18,7 @@ from segdec_edge.config.train import train_settings
 from segdec_edge.deploy.compress_run import CompressJob, compress_bundle
 from segdec_edge.deploy.distil import NONE, Recipe
 from segdec_edge.deploy.export import export_checkpoint
-from segdec_edge.deploy.fold_run import FoldJob, fold_bundle
+from segdec_edge.deploy.fold_run import KEPT, FoldJob, fold_bundle
 from segdec_edge.deploy.gate import exam_for
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.latency import latencies
@@ -74,7 +74,7 @@ def test_fold_reports_and_says_where_it_comes_from(bundle: Path, tmp_path: Path)
     folded = read_bundle(tmp_path / "f.bundle")
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
     network = read_network(folded.model_path.read_bytes())
-    assert [norm.name for norm in network.norms] == ["seg_mask.norm"]
+    assert [norm.name for norm in network.norms] == [f"{name}.norm" for name in KEPT]
     assert network.standardise is not None
     old, new = folded.meta.lineage
     assert (old.step, new.step, new.sha256) == ("export", "fold", folded.meta.model.sha256)
