@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from segdec_edge.bundle import Size
-from segdec_edge.record import Record
 from segdec_edge.errors import ConfigError
 from segdec_edge.files import write_atomic
+from segdec_edge.record import Record
 
 FORMAT = 1
 Positive = Annotated[float, Field(gt=0)]

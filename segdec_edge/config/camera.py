@@ -172,3 +172,8 @@ CameraConfig: TypeAlias = Annotated[
     | Annotated[GstreamerConfig, Tag("gstreamer")],
     Discriminator(_kind),
 ]
+
+
+def trigger_of(camera: SourceConfig) -> Trigger:
+    """What takes its pictures; a source that cannot be triggered runs freely."""
+    return camera.trigger if isinstance(camera, AravisConfig) else "free"

@@ -137,9 +137,9 @@ def refuse_unused_mask(rule: RuleConfig, view: ViewConfig) -> None:
 
 
 def refuse_debounce(debounce: DebounceConfig | None, *, triggered: bool, camera: str) -> None:
-    """Raises ConfigError where a camera is triggered: one frame is one part there, and answers for itself alone."""
+    """Raises ValueError where a camera is triggered: one frame is one part there, and answers for itself alone."""
     if debounce is not None and triggered:
-        raise ConfigError(
+        raise ValueError(
             f"debounce is set, but camera {camera} is triggered: each frame is a part of its own, and three good"
             " neighbours must not pass a bad one. Remove [debounce], or let the camera run free."
         )

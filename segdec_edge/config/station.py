@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from segdec_edge.config.archive import ArchiveConfig
-from segdec_edge.config.camera import CameraConfig, ReplayConfig
+from segdec_edge.config.camera import CameraConfig, ReplayConfig, trigger_of
 from segdec_edge.config.drift import DriftConfig
 from segdec_edge.config.load import Settings, beside, check, read_toml
 from segdec_edge.config.parts import PartsConfig
 from segdec_edge.config.recipes import DEFAULT, RecipeConfig, RecipeName, fill_bundle, with_changes
-from segdec_edge.config.rules import DebounceConfig, RuleConfig, ViewConfig, refuse_unused_mask
+from segdec_edge.config.rules import DebounceConfig, RuleConfig, ViewConfig, refuse_debounce, refuse_unused_mask
 from segdec_edge.errors import ConfigError
 
 CameraName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
@@ -115,6 +115,22 @@ class StationConfig(Settings):
                 raise ValueError(
                     f"camera.rate_hz {rate_hz:g} gives a frame every {1 / rate_hz:g} s, wanted less than"
                     f" station.timeout_s ({self.station.timeout_s:g} s). Raise station.timeout_s."
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _tables_fit_the_cameras(self) -> StationConfig:
+        known = [camera.name for camera in self.all_cameras]
+        if unknown := sorted(self.views.keys() - set(known)):
+            raise ValueError(f"views.{unknown[0]} is of no camera here, wanted one of: {', '.join(known)}. Correct it.")
+        for camera in self.all_cameras:
+            trigger = trigger_of(camera)
+            refuse_debounce(self.debounce, triggered=trigger != "free", camera=camera.name)
+            told = self.parts.identity != "trigger" or self.parts.reject is not None
+            if told and trigger != "software":
+                raise ValueError(
+                    f"[parts] takes ids or positions from the line, but camera {camera.name} is not triggered by"
+                    ' software: nothing is sent with its triggers. Set trigger = "software", or leave [parts] out.'
                 )
         return self
 

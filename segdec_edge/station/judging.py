@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from segdec_edge.errors import SegdecError
+from segdec_edge.profile import Profile
 from segdec_edge.station.inspection import Inspector, infer_all
 from segdec_edge.station.part import Part
 from segdec_edge.station.supervisor import guarded, itself
@@ -16,11 +18,18 @@ from segdec_edge.types import Backend, Frame, Label, Pixels, Prediction, Verdict
 
 @dataclass(frozen=True, eq=False)
 class Judges:
-    """A warm backend, and the inspector of each camera's pictures by the camera's name. owned: close() closes it."""
+    """A warm backend, and the inspector of each camera's pictures by the camera's name. owned: close() closes it.
+
+    recipe by name; profile: what its bundle says of the training pictures, None where it says nothing; bundle: where it
+    lies, None where that is not known.
+    """
 
     backend: Backend
     inspectors: Mapping[str, Inspector]
     owned: bool = True
+    recipe: str = ""
+    profile: Profile | None = None
+    bundle: Path | None = None
 
     def close(self) -> None:
         """Close the backend; for the thread that infers."""

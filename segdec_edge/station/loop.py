@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event, Lock
 
-from segdec_edge.errors import CameraError
+from segdec_edge.errors import CameraError, RecipeError
 from segdec_edge.outputs.ledger import FREE_RUNNING
 from segdec_edge.station.alarms import Alarm, Alarms
 from segdec_edge.station.books import Balance, Books
 from segdec_edge.station.events import CameraEvent, CameraState
 from segdec_edge.station.feed import Feed
+from segdec_edge.station.follow import Follower
 from segdec_edge.station.grab import Grab, Source
 from segdec_edge.station.inspection import Inspector
 from segdec_edge.station.judging import Judges
@@ -25,6 +26,7 @@ from segdec_edge.station.lane import Lane
 from segdec_edge.station.lane import Opener as JudgesOpener
 from segdec_edge.station.outlet import Outlet
 from segdec_edge.station.part import Part, new_run_id, part_id
+from segdec_edge.station.recipes import Change, Changer
 from segdec_edge.station.recorder import Recorder
 from segdec_edge.station.register import Register, unjudged
 from segdec_edge.station.setup import StationSource, Tuning
@@ -61,6 +63,7 @@ class Station:
         statistics: Statistics | None = None,
         stop: Stop | None = None,
         tuning: Tuning | None = None,
+        follower: Follower | None = None,
         on_event: Callable[[CameraEvent], None] = lambda event: None,
     ) -> None:
         self.run_id, self.alarms, self.ready = run_id, alarms or Alarms(), Event()
@@ -78,6 +81,11 @@ class Station:
             for one in sources
         }
         self._on_event = on_event
+        self.follower = follower or Follower(self.alarms, recorder.note)
+        for grab in self._grabs.values():
+            if isinstance(grab, TriggeredGrab):
+                grab.entered = self.follower.entered
+        self._changers: list[Changer] = []
         self._issued, self._last_reason, self._issuing = Counter[str](), "", Lock()
         self._watch = self._make_watch()
         self.alarms.listen(self._note_alarm)
@@ -113,6 +121,16 @@ class Station:
             known = ", ".join(name for name, one in self._grabs.items() if isinstance(one, TriggeredGrab)) or "none"
             raise CameraError(f"{camera!a} is no camera triggered by software, wanted one of: {known}. Correct it.")
         return grab.trigger(given_id, encoder)
+
+    def serve_recipes(self, changer: Changer) -> None:
+        """Let change_recipe ask this one too. Before run()."""
+        self._changers.append(changer)
+
+    def change_recipe(self, name: str) -> tuple[Change, ...]:
+        """Begin to load another recipe beside the running one, for each backend; swapped in when it is ready."""
+        if not self._changers:
+            raise RecipeError(f"recipe {name!a}: this station has none to change to. Add [recipes] to its file.")
+        return tuple(changer.request(name) for changer in self._changers)
 
     def summary(self) -> RunSummary:
         """The figures as they are now."""
@@ -204,6 +222,8 @@ class Station:
 
     def _finish(self) -> None:
         """Drain what was triggered, then end every thread; none may hold this up."""
+        for changer in self._changers:
+            changer.close(_CLOSE_S)
         for feed in self._feeds.values():
             feed.stop()
         until = time.monotonic() + max(grab.timeout_s for grab in self._grabs.values()) + _CLOSE_S
@@ -231,6 +251,7 @@ class Station:
         for outlet in self._outlets:
             outlet.put(verdict, frame)
         self._recorder.put(verdict, frame)
+        self.follower.decided(part, verdict)
         part.stage_ms["issue"] = (time.monotonic_ns() - began_ns) / 1e6
         self._statistics.add(verdict, lost=frame is None, stage_ms=part.stage_ms)
         with self._issuing:
@@ -254,6 +275,8 @@ class Station:
         if event.state in (CameraState.LOST, CameraState.RUNNING, CameraState.ENDED):
             after = f"after {event.seconds:.1f} s {event.before.value}"
             self._recorder.note("camera", f"{event.state.value} {after} {event.reason}".rstrip(), event.camera)
+        if event.state is CameraState.LOST:
+            self.follower.interrupted(event.camera)
         self._on_event(event)
 
     def _note_alarm(self, alarm: Alarm) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -10,26 +9,29 @@ from functools import partial
 from rich.console import Console
 
 from segdec_edge.cameras import open_camera
-from segdec_edge.config.camera import AravisConfig, CameraConfig, ReplayConfig, RtspConfig
+from segdec_edge.config.camera import AravisConfig, CameraConfig, ReplayConfig, RtspConfig, trigger_of
+from segdec_edge.config.recipes import RecipeConfig, with_changes
 from segdec_edge.config.station import StationConfig
+from segdec_edge.decision import Rule
+from segdec_edge.errors import RecipeError
 from segdec_edge.outputs.archive import open_archive
 from segdec_edge.outputs.ledger import Ledger
-from segdec_edge.runtime import open_backend
 from segdec_edge.station.alarms import Alarms
+from segdec_edge.station.follow import Follower
 from segdec_edge.station.grab import Source
 from segdec_edge.station.inspection import Inspector
-from segdec_edge.station.judging import Judges
 from segdec_edge.station.loop import Station
 from segdec_edge.station.part import new_run_id
 from segdec_edge.station.parts import Names
+from segdec_edge.station.recipe_lane import LaneRecipes
+from segdec_edge.station.recipes import ALARM, Changer, Loaded, Recipes
 from segdec_edge.station.recorder import Recorder
+from segdec_edge.station.reject import RejectFifo
 from segdec_edge.station.setup import StationSource, Tuning
 from segdec_edge.station.statistics import RunSummary
 from segdec_edge.station.stop import Stop
 from segdec_edge.station.table import LiveTable
-from segdec_edge.types import Backend, ModelSpec
-
-_log = logging.getLogger(__name__)
+from segdec_edge.types import Backend
 
 
 def run(config: StationConfig, console: Console | None = None, stop: Stop | None = None) -> RunSummary:
@@ -57,49 +59,94 @@ def make_station(
     config: StationConfig, recorder: Recorder, run_id: str, alarms: Alarms, stop: Stop | None = None
 ) -> Station:
     """The station of a file, with nothing opened yet but its ledger."""
+    config = _as_its_recipe_wants(config)
     cameras = config.all_cameras
-    lanes: dict[str, list[CameraConfig]] = {}
+    served: dict[str, list[CameraConfig]] = {}
     for camera in cameras:
-        lanes.setdefault(_lane_of(config, camera), []).append(camera)
-    tuning = Tuning(config.station.hang_s, config.station.batch_ms, config.station.drain_s)
-    return Station(
+        served.setdefault(_lane_of(config, camera), []).append(camera)
+    first = config.station.recipe
+    lanes = {name: LaneRecipes(_recipes(config, own), first) for name, own in served.items()}
+    station = Station(
         [_source(config, camera) for camera in cameras],
-        {name: partial(open_judges, config, served) for name, served in lanes.items()},
+        {name: lane.open for name, lane in lanes.items()},
         recorder,
         run_id=run_id,
         alarms=alarms,
         stop=stop,
-        tuning=tuning,
+        tuning=Tuning(config.station.hang_s, config.station.batch_ms, config.station.drain_s),
+        follower=_follower(config, recorder, alarms),
     )
+    for name, lane in lanes.items():
+        lane.bind(station.lane(name))
+        if config.recipes:
+            station.serve_recipes(Changer(lane.recipes, lane, alarms.raised, partial(_swapped, recorder, alarms)))
+    return station
 
 
-def open_judges(config: StationConfig, cameras: Sequence[CameraConfig]) -> Judges:
-    """A warm backend of the file's bundle, and an inspector for each camera. Raises BundleError, BackendError,
-    ConfigError.
-    """
-    backend = open_backend(config.station.bundle, config.station.backend)
-    try:
-        return Judges(backend, {camera.name: _inspector(config, camera, backend) for camera in cameras})
-    except BaseException:
-        backend.close()
-        raise
+def _as_its_recipe_wants(config: StationConfig) -> StationConfig:
+    """The file with the changes of the first recipe in its cameras' tables."""
+    recipe = config.all_recipes[config.station.recipe]
+    if not recipe.camera:
+        return config
+    source = f"recipes.{config.station.recipe}.camera"
+    changed = tuple(with_changes(camera, recipe.camera, source) for camera in config.all_cameras)
+    if config.camera is None:
+        return config.model_copy(update={"cameras": changed})
+    return config.model_copy(update={"camera": changed[0]})
 
 
-def _inspector(config: StationConfig, camera: CameraConfig, backend: Backend) -> Inspector:
+def _recipes(config: StationConfig, cameras: Sequence[CameraConfig]) -> Recipes:
+    running = config.all_recipes[config.station.recipe].camera
+
+    def inspectors(name: str, recipe: RecipeConfig, backend: Backend, rule: Rule) -> dict[str, Inspector]:
+        if recipe.camera != running:
+            raise RecipeError(
+                f"recipe {name} changes settings of the camera ({', '.join(recipe.camera) or 'back to its table'}),"
+                f' wanted the running ones. Start the station with it: station.recipe = "{name}".'
+            )
+        return {camera.name: _inspector(config, name, recipe, camera, backend, rule) for camera in cameras}
+
+    return Recipes(config.all_recipes, inspectors, config.rule.rule)
+
+
+def _inspector(
+    config: StationConfig, name: str, recipe: RecipeConfig, camera: CameraConfig, backend: Backend, rule: Rule
+) -> Inspector:
     view = config.view_of(camera.name)
     return Inspector(
         backend,
-        config.rule.rule(_threshold(config, backend.spec)),
+        rule,
         backend.spec.sha256,
-        any_size=config.station.any_size,
+        any_size=recipe.any_size,
         view=view.view(),
         ignore=view.ignored(),
         camera=camera.name,
+        recipe=name,
     )
 
 
+def _follower(config: StationConfig, recorder: Recorder, alarms: Alarms) -> Follower:
+    reject = config.parts.reject
+    fifo = None
+    if reject is not None:
+        fifo = RejectFifo(
+            reject.distance,
+            reject.tolerance,
+            counter_bits=config.parts.counter_bits,
+            capacity=reject.capacity,
+            max_step=reject.max_step,
+        )
+    free = [camera.name for camera in config.all_cameras if trigger_of(camera) == "free"]
+    return Follower(alarms, recorder.note, drift=config.drift, debounce=config.debounce, free=free, reject=fifo)
+
+
+def _swapped(recorder: Recorder, alarms: Alarms, loaded: Loaded) -> None:
+    recorder.note("recipe", f"{loaded.recipe}: model {loaded.bundle_sha256[:12]}; {loaded.checked}")
+    alarms.cleared(ALARM, f"{loaded.recipe} judges")
+
+
 def _source(config: StationConfig, camera: CameraConfig) -> StationSource:
-    trigger = camera.trigger if isinstance(camera, AravisConfig) else "free"
+    trigger = trigger_of(camera)
     replay = isinstance(camera, ReplayConfig)
     source = Source(
         camera.name,
@@ -136,13 +183,7 @@ def _heading(config: StationConfig, station: Station) -> str:
     if judges is None:
         return config.station.name
     spec = judges.backend.spec
-    threshold = spec.threshold if config.station.threshold is None else config.station.threshold
-    return f"{config.station.name}: model {spec.sha256[:12]}, {judges.backend.name}, threshold {threshold:g}"
-
-
-def _threshold(config: StationConfig, spec: ModelSpec) -> float:
-    own = config.station.threshold
-    if own is None or own == spec.threshold:
-        return spec.threshold
-    _log.warning("threshold %g from the station's file overrides %g of the bundle", own, spec.threshold)
-    return own
+    own = config.all_recipes[judges.recipe].threshold
+    recipe = f"recipe {judges.recipe}, " if config.recipes else ""
+    threshold = spec.threshold if own is None else own
+    return f"{config.station.name}: {recipe}model {spec.sha256[:12]}, {judges.backend.name}, threshold {threshold:g}"

@@ -25,7 +25,10 @@ _PROBE_S = 0.01
 
 
 class TriggeredGrab(Grab):
-    """trigger() may be called by any thread; the camera is called by the feed's thread alone, one trigger at a time."""
+    """trigger() may be called by any thread; the camera is called by the feed's thread alone, one trigger at a time.
+
+    entered is told of each part with the line's reading, before it can have a verdict.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class TriggeredGrab(Grab):
         super().__init__(source, register, lane, alarms, go, wait_for_room)
         self._changed, self._names = Condition(self._lock), names
         self._outstanding: deque[Part] = deque()
+        self.entered: Callable[[Part, int | None], None] = _nobody
         self._due_ns: int | None = None
         self._closed = False
 
@@ -56,6 +60,7 @@ class TriggeredGrab(Grab):
         with self._changed:
             part = self._open(self._next, given_id=given_id)
             self._next += 1
+            self.entered(part, encoder)
             reason = self._fault_of_name(part, encoder) or self._refusal()
             if reason is None:
                 self._outstanding.append(part)
@@ -176,3 +181,7 @@ class TriggeredGrab(Grab):
         if len(self._outstanding) >= self.source.queue:
             return f"not triggered: {self.source.queue} triggers wait for their picture already"
         return None
+
+
+def _nobody(part: Part, reading: int | None) -> None:
+    pass

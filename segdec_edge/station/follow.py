@@ -1,0 +1,110 @@
+"""What follows the verdicts: the event of a free-running camera, drift, and the queue of parts to the rejecter.
+
+Changes no verdict. Knows no camera, no file and no output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from threading import Lock
+
+from segdec_edge.config.drift import DriftConfig
+from segdec_edge.config.rules import DebounceConfig
+from segdec_edge.pictures import light_of
+from segdec_edge.station.alarms import Alarms
+from segdec_edge.station.debounce import Debounce
+from segdec_edge.station.drift import DriftWatch, watch_for
+from segdec_edge.station.judging import Judges
+from segdec_edge.station.part import Part
+from segdec_edge.station.reject import RejectFifo
+from segdec_edge.types import Label, Verdict
+
+Note = Callable[[str, str, str], None]
+"""(kind, text, camera): a line for the ledger's events."""
+
+
+class Follower:
+    """Any thread may call. drift, debounce, reject: None for none of it; free: names of the free-running cameras, each
+    of which has its own debounce. note is told of each change of an event, and of what drift cannot watch.
+    """
+
+    def __init__(
+        self,
+        alarms: Alarms,
+        note: Note,
+        *,
+        drift: DriftConfig | None = None,
+        debounce: DebounceConfig | None = None,
+        free: Collection[str] = (),
+        reject: RejectFifo | None = None,
+    ) -> None:
+        self.reject = reject
+        self._alarms, self._note, self._drift = alarms, note, drift
+        self._lock = Lock()
+        self._debounces: dict[str, Debounce] = {}
+        if debounce is not None:
+            numbers = debounce.frames, debounce.defects, debounce.release
+            self._debounces = {name: Debounce(*numbers) for name in free}
+        self._watches: dict[str, tuple[Judges, DriftWatch | None]] = {}
+
+    def entered(self, part: Part, reading: int | None) -> None:
+        """A part was triggered while the line's counter showed reading."""
+        if self.reject is not None:
+            self.reject.enter(part.part_id, reading)
+
+    def decided(self, part: Part, verdict: Verdict) -> None:
+        """A part has its verdict; its picture is still there."""
+        if self.reject is not None:
+            self.reject.verdict(part.part_id, verdict.label)
+        with self._lock:
+            watch = self._watch_of(part)
+            self._debounced(part.camera, verdict.label)
+            if watch is not None and part.prepared is not None:
+                for note in watch.observe(verdict.score, light_of(part.prepared)):
+                    (self._alarms.raised if note.raised else self._alarms.cleared)(note.name, note.message)
+
+    def event(self, camera: str) -> Label | None:
+        """What the last frames of a free-running camera say together; None without [debounce]."""
+        one = self._debounces.get(camera)
+        return None if one is None else one.label
+
+    def interrupted(self, camera: str) -> None:
+        """The row of frames broke: the camera was lost, or another recipe judges."""
+        with self._lock:
+            self._reset(camera)
+
+    def _watch_of(self, part: Part) -> DriftWatch | None:
+        judges = part.judges
+        if judges is None:
+            return None
+        known = self._watches.get(part.camera)
+        if known is not None and known[0] is judges:
+            return known[1]
+        if known is not None:
+            self._reset(part.camera)
+        watch = self._new_watch(part.camera, judges)
+        self._watches[part.camera] = judges, watch
+        return watch
+
+    def _new_watch(self, camera: str, judges: Judges) -> DriftWatch | None:
+        if self._drift is None or judges.bundle is None:
+            return None
+        model = judges.backend.spec.sha256
+        watch, missing = watch_for(
+            judges.profile, self._drift, bundle=judges.bundle, model_sha256=model, camera=camera, recipe=judges.recipe
+        )
+        if missing:
+            self._note("drift", missing, camera)
+        return watch
+
+    def _debounced(self, camera: str, label: Label) -> None:
+        one = self._debounces.get(camera)
+        if one is None:
+            return
+        event = one.add(label)
+        if event.changed:
+            self._note("event", f"{event.label.value}: {event.bad} of the last {event.seen} frames not OK", camera)
+
+    def _reset(self, camera: str) -> None:
+        if camera in self._debounces:
+            self._debounces[camera].reset()

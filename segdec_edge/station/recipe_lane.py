@@ -1,0 +1,48 @@
+"""The recipes of one lane: which one judges, how it is opened again, and how another is swapped in. Knows no TOML."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from segdec_edge.errors import RecipeError
+from segdec_edge.station.judging import Judges
+from segdec_edge.station.lane import Lane
+from segdec_edge.station.recipes import Loaded, Recipes
+
+
+class LaneRecipes:
+    """`first` judges until another is swapped in. open() is the lane's opener; bind() before a swap."""
+
+    def __init__(self, recipes: Recipes, first: str) -> None:
+        self.recipes, self._first = recipes, first
+        self._current: Loaded | None = None
+        self._lane: Lane | None = None
+
+    def bind(self, lane: Lane) -> None:
+        """The lane that these recipes judge in."""
+        self._lane = lane
+
+    def open(self) -> Judges:
+        """The first recipe, warm. A start needs no reference pictures. Raises SegdecError."""
+        return self._open(self._first)
+
+    def current(self) -> Loaded:
+        """What the next part is judged by. Raises RecipeError before the first was opened."""
+        if self._current is None:
+            raise RecipeError(f"recipe {self._first} is not open yet. Swap once the station is ready.")
+        return self._current
+
+    def swap(self, new: Loaded) -> None:
+        """Judge with `new` from the next part on."""
+        if self._lane is None:
+            raise RecipeError(f"recipe {new.recipe}: no backend to swap it into. Bind the lane first.")
+        self._current = new
+        self._lane.swap(judges_of(new), partial(self._open, new.recipe))
+
+    def _open(self, name: str) -> Judges:
+        self._current = self.recipes.load(name, unchecked=True)
+        return judges_of(self._current)
+
+
+def judges_of(loaded: Loaded) -> Judges:
+    return Judges(loaded.backend, loaded.inspectors, recipe=loaded.recipe, profile=loaded.profile, bundle=loaded.bundle)

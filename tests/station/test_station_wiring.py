@@ -1,0 +1,200 @@
+"""Recipes, drift, debounce and the reject queue of a station.toml: each has its effect in the running station."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import pytest
+
+from segdec_edge.bundle import read_bundle, set_profile, utc_now
+from segdec_edge.config.station import load_station
+from segdec_edge.deploy.reference import make_reference
+from segdec_edge.errors import ConfigError, RecipeError
+from segdec_edge.outputs.archive import open_archive
+from segdec_edge.outputs.ledger import Ledger
+from segdec_edge.outputs.ledger_file import Row
+from segdec_edge.outputs.ledger_read import read_events, read_rows
+from segdec_edge.profile import Seen, profile_of
+from segdec_edge.station.alarms import Alarms
+from segdec_edge.station.events import CameraState
+from segdec_edge.station.loop import Station
+from segdec_edge.station.part import new_run_id
+from segdec_edge.station.recorder import Recorder
+from segdec_edge.station.reject import RejectFifo
+from segdec_edge.station.run import make_station
+from segdec_edge.station.stop import Stop
+from segdec_edge.types import Label
+from tests.deploy.bright_parts import SIZE_HW, bright_bundle, write_parts
+from tests.fakes import plain_part
+from tests.station.scripted import BAD, GOOD, TriggeredLine, running, wait_until
+
+CAMERA = '[camera]\npath = "pictures"\nloop = true\nrate_hz = 400.0\n'
+RECIPES = """
+[station]
+recipe = "lid"
+[recipes.lid]
+bundle = "lid.bundle"
+backend = "onnxruntime"
+[recipes.cup]
+bundle = "lid.bundle"
+backend = "onnxruntime"
+threshold = 0.3
+[recipes.bare]
+bundle = "bare.bundle"
+backend = "onnxruntime"
+[recipes.other]
+bundle = "lid.bundle"
+backend = "onnxruntime"
+camera = { rate_hz = 10.0 }
+"""
+ONE = '[station]\nbundle = "lid.bundle"\nbackend = "onnxruntime"\n'
+
+
+@dataclass
+class Live:
+    station: Station
+    alarms: Alarms
+    ledger: Path
+
+    @property
+    def rows(self) -> list[Row]:
+        return sorted(read_rows(self.ledger), key=lambda row: row.sequence)
+
+    def events(self, kind: str) -> list[str]:
+        return [event.text for event in read_events(self.ledger) if event.kind == kind]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = bright_bundle(tmp_path / "lid.bundle", write_parts(tmp_path / "parts")).path
+    make_reference(path, backend="onnxruntime")
+    bright_bundle(tmp_path / "bare.bundle", None)
+    pictures(tmp_path, [50])
+    return tmp_path
+
+
+def pictures(folder: Path, levels: list[int]) -> None:
+    (folder / "pictures").mkdir(exist_ok=True)
+    for number, value in enumerate(levels):
+        assert cv2.imwrite(str(folder / "pictures" / f"{number:03}.png"), plain_part(value, SIZE_HW))
+
+
+@contextmanager
+def live(folder: Path, text: str) -> Iterator[Live]:
+    """The station of this file, ended at the end."""
+    (folder / "station.toml").write_text(text)
+    config = load_station(folder / "station.toml")
+    alarms, stop, run_id = Alarms(), Stop(), new_run_id()
+    ledger = Ledger(config.ledger.path, run_id)
+    recorder = Recorder(ledger, open_archive(config.archive), alarms=alarms)
+    station = make_station(config, recorder, run_id, alarms, stop)
+    thread = threading.Thread(target=station.run)
+    thread.start()
+    try:
+        assert station.ready.wait(20)
+        yield Live(station, alarms, config.ledger.path)
+    finally:
+        stop.request()
+        thread.join(20)
+        ledger.close()
+    assert not thread.is_alive()
+
+
+def test_a_recipe_is_swapped_between_two_parts_and_a_refused_one_changes_nothing(folder: Path) -> None:
+    with live(folder, RECIPES + CAMERA) as now:
+        wait_until(lambda: len(now.rows) > 20)
+        for name, why in (("bare", "has no reference pictures"), ("other", "changes settings of the camera")):
+            (refused,) = now.station.change_recipe(name)
+            assert refused.wait(20)
+            assert why in (refused.error or "")
+            assert any(alarm.name == "recipe" for alarm in now.alarms.active())
+        (change,) = now.station.change_recipe("cup")
+        assert change.wait(20) and change.error is None
+        wait_until(lambda: not any(alarm.name == "recipe" for alarm in now.alarms.active()))
+        before = len(now.rows)
+        wait_until(lambda: len(now.rows) > before + 20)
+    judged = [row for row in now.rows if row.score is not None]
+    assert [row.sequence for row in now.rows] == list(range(len(now.rows)))
+    assert {(row.recipe, row.threshold) for row in judged} == {("lid", 0.5), ("cup", 0.3)}
+    assert sum(one.recipe != other.recipe for one, other in pairwise(judged)) == 1
+    (told,) = now.events("recipe")
+    assert told.startswith("cup: model ") and "2 reference pictures as expected" in told
+
+
+def test_a_file_without_recipes_has_none_to_change_to(folder: Path) -> None:
+    with live(folder, ONE + CAMERA) as now, pytest.raises(RecipeError, match=r"Add \[recipes\]"):
+        now.station.change_recipe("cup")
+
+
+def test_a_recipe_may_start_with_camera_settings_of_its_own(folder: Path) -> None:
+    with live(folder, RECIPES.replace('recipe = "lid"', 'recipe = "other"') + CAMERA) as now:
+        wait_until(lambda: len(now.rows) > 2)
+        (refused,) = now.station.change_recipe("cup")
+        assert refused.wait(20)
+        assert "back to its table" in (refused.error or "")
+    assert {row.recipe for row in now.rows if row.score is not None} == {"other"}
+
+
+def test_debounce_tells_an_event_and_starts_anew_with_another_recipe(folder: Path) -> None:
+    pictures(folder, [50, 50, 50, 220, 220, 220, 50, 50, 50])
+    with live(folder, ONE + CAMERA + "[debounce]\nframes = 3\ndefects = 2\n") as now:
+        wait_until(lambda: len(now.rows) > 30)
+        assert now.station.follower.event("camera") in Label
+        assert now.station.follower.event("nobody") is None
+    events = now.events("event")
+    assert {text.split(":")[0] for text in events} == {"OK", "DEFECT"}
+    assert all(one[:2] != other[:2] for one, other in pairwise(events))
+
+
+def test_drift_of_the_light_is_an_alarm_and_changes_no_verdict(folder: Path) -> None:
+    with live(folder, ONE + CAMERA) as now:
+        wait_until(lambda: now.events("drift"))
+    (told,) = now.events("drift")
+    assert told.startswith("no profile: drift is not watched; segdec profile ")
+    seen = [Seen(False, 0.1 + 0.01 * (number % 7), (40.0 + number % 7, 15.0)) for number in range(40)]
+    model = read_bundle(folder / "lid.bundle").meta.model.sha256
+    made = profile_of(seen, data="made", subset="train", model_sha256=model, when=utc_now())
+    set_profile(folder / "lid.bundle", made)
+    fast = "[drift]\nwindow = 200\npatience = 100\n"
+    with live(folder, ONE + CAMERA.replace("400", "0") + fast) as now:  # level 50, where 40 to 46 was seen
+        wait_until(lambda: any(alarm.name.startswith("drift ") for alarm in now.alarms.active()))
+    assert {row.verdict for row in now.rows if row.score is not None} == {"OK"}
+    assert any("brightness" in text and "training profile" in text for text in now.events("alarm"))
+
+
+def test_the_reject_queue_follows_parts_from_trigger_to_verdict(tmp_path: Path) -> None:
+    line = TriggeredLine([[GOOD, BAD, GOOD]])
+    with running(tmp_path, {"camera": line}, trigger="software", timeout_s=0.5, queue=8) as now:
+        wait_until(lambda: now.station.states()["camera"] is CameraState.RUNNING)
+        fifo = now.station.follower.reject = RejectFifo(100, 5, max_step=1000)
+        assert not fifo.may_pass(0)
+        ids = [now.station.trigger("camera", encoder=reading) for reading in (20, 70, 120)]
+        wait_until(lambda: len(now.seen.verdicts) == 3)
+        passing = {reading: (fifo.due(reading), fifo.may_pass(reading)) for reading in (116, 140, 170, 220)}
+    told = {one.part_id: one.reject for due, _ in passing.values() for one in due if one.part_id}
+    assert told == {ids[0]: False, ids[1]: True, ids[2]: False}
+    assert {reading: may for reading, (_, may) in passing.items()} == {116: True, 140: False, 170: False, 220: True}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("[views.front]\nrotation = 90\n", r"views\.front is of no camera here, wanted one of: camera"),
+        ('[parts]\nidentity = "given"\n', "camera camera is not triggered by software"),
+        ('[parts.reject]\nby = "count"\ndistance = 3\n', "nothing is sent with its triggers"),
+        (
+            '[debounce]\nframes = 3\ndefects = 2\n[camera]\nkind = "aravis"\ntrigger = "software"\n',
+            "camera camera is triggered: each frame is a part of its own",
+        ),
+    ],
+)
+def test_tables_that_could_have_no_effect_are_refused(tmp_path: Path, more: str, words: str) -> None:
+    (tmp_path / "station.toml").write_text(ONE + (more if "[camera]" in more else CAMERA + more))
+    with pytest.raises(ConfigError, match=words):
+        load_station(tmp_path / "station.toml")
