@@ -21,12 +21,14 @@ from typing import Any
 import cv2
 import pytest
 
-from segdec_edge.bundle import DIGEST, digest_of
+from segdec_edge.bundle import DIGEST, digest_of, read_bundle
 from segdec_edge.config.recipes import RecipeConfig
 from segdec_edge.config.station import load_station
 from segdec_edge.deploy.reference import make_profile, make_reference
 from segdec_edge.errors import BackendError, BundleError, SegdecError
 from segdec_edge.outputs.ledger import Row, read_rows
+from segdec_edge.runtime.onnxruntime import OnnxRuntimeBackend
+from segdec_edge.runtime.openvino import OpenVinoBackend
 from segdec_edge.station.inspection import Inspector
 from segdec_edge.station.recipes import Recipes
 from segdec_edge.station.run import run
@@ -260,6 +262,15 @@ def test_a_damaged_model_whose_hashes_were_made_to_fit(station: Station) -> None
         if isinstance(told, BackendError):
             assert isinstance(station.start(), BackendError)
     assert refused > 24
+
+
+@pytest.mark.parametrize("backend", [OnnxRuntimeBackend, OpenVinoBackend])
+def test_a_model_with_names_that_are_no_text_is_refused(station: Station, backend: type[OnnxRuntimeBackend]) -> None:
+    content = (station.whole / "model.onnx").read_bytes().replace(b"ReduceMean", b"Reduce\xf4ean")
+    (station.folder / "odd.onnx").write_bytes(content)
+    with pytest.raises(BackendError, match="cannot load it") as caught:
+        backend(station.folder / "odd.onnx", read_bundle(station.whole).spec)
+    require_one_line(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from segdec_edge.bundle import utc_now
 from segdec_edge.config.drift import DriftConfig
 from segdec_edge.profile import Profile, Seen, profile_of
-from segdec_edge.station.drift import CumulativeSum, DriftNote, DriftWatch, StabilityIndex, watch_for
+from segdec_edge.station.drift import CumulativeSum, DriftNote, DriftWatch, StabilityIndex, _expected, watch_for
 
 MODEL, OTHER = "a" * 64, "b" * 64
 CONFIG = DriftConfig(window=500, patience=300)
@@ -92,6 +92,18 @@ def test_a_change_of_shape_alone_is_told_by_the_index() -> None:
     assert ("drift left/lid brightness spread", True) in [(note.name, note.raised) for note in notes]
     assert not [note for note in notes if "brightness shift" in note.name]
     assert "wanted at most" in notes[0].message
+
+
+def test_the_scores_expected_are_the_lines_mix_of_good_and_defective() -> None:
+    profile = Line(3).profile()
+    good, bad = profile.good, profile.defective
+    assert good is not None and bad is not None
+    found = _expected(good, bad, 0.2)
+    assert sum(found) == pytest.approx(1.0)
+    assert found[-1] == pytest.approx(0.2, abs=0.02)  # all defects lie there, and no good part
+    assert found[0] == pytest.approx(0.8 * good.counts[0] / good.total, abs=0.01)
+    assert _expected(good, None, 0.2)[-1] == pytest.approx(found[-1], abs=0.02)  # nobody has seen a defect yet
+    assert _expected(good, bad, 0.0)[-1] < 0.01
 
 
 def test_many_more_defects_than_expected_are_told() -> None:

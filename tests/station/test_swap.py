@@ -30,8 +30,9 @@ def test_thousands_of_parts_under_random_swaps() -> None:
 
     def grab() -> None:
         for number in range(parts):
-            waiting.put((number, swapper.take()))
-        waiting.put(None)
+            waiting.put((number, swapper.take()), timeout=20)
+        waiting.put(None, timeout=20)
+        over.set()
 
     def infer() -> None:
         while (part := waiting.get()) is not None:
@@ -39,7 +40,6 @@ def test_thousands_of_parts_under_random_swaps() -> None:
             assert not judge.closed_by
             judged.append((number, judge.name, judge.sha256))
             swapper.give_back(judge)
-        over.set()
 
     def swap() -> None:
         chance = random.Random(3)
@@ -47,11 +47,11 @@ def test_thousands_of_parts_under_random_swaps() -> None:
             judges.append(Judge(len(judges)))
             assert swapper.swap(judges[-1]) is judges[-2]
 
-    threads = [threading.Thread(target=work, name=work.__name__) for work in (grab, infer, swap)]
+    threads = [threading.Thread(target=work, name=work.__name__, daemon=True) for work in (grab, infer, swap)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(30)
         assert not thread.is_alive()
     assert [number for number, _, _ in judged] == list(range(parts))
     assert all(int(sha256, 16) == int(name.removeprefix("recipe")) for _, name, sha256 in judged)
