@@ -147,10 +147,14 @@ class Meta(Record):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose meta.json is valid and whose model.onnx has the hash that it names."""
+    """A bundle on disk whose meta.json is valid and whose model.onnx has the hash that it names.
+
+    digest: that of meta.json, as the file has it; with the model's hash in it, it names the bundle, threshold and all.
+    """
 
     path: Path
     meta: Meta
+    digest: str
 
     @property
     def model_path(self) -> Path:
@@ -195,7 +199,7 @@ def read_bundle(path: str | Path) -> Bundle:
     if not path.is_dir():
         state = "is a file" if path.exists() else "does not exist"
         raise BundleError(f"{path}: {state}, wanted a bundle folder. Make one: segdec export CHECKPOINT -o {path}")
-    bundle = Bundle(path, _read_meta(path / META))
+    bundle = Bundle(path, *_read_meta(path / META))
     _check_model(bundle)
     return bundle
 
@@ -214,10 +218,11 @@ def write_bundle(path: Path, *, onnx_bytes: bytes, meta: Meta, split: Mapping[st
         )
     with folder_atomic(path) as folder:
         (folder / MODEL).write_bytes(onnx_bytes)
-        (folder / META).write_text(_to_text(meta), encoding="utf-8")
+        text = _to_text(meta)
+        (folder / META).write_text(text, encoding="utf-8")
         if split is not None:
             (folder / SPLIT).write_text(json.dumps(split, indent=1), encoding="utf-8")
-    return Bundle(path, meta)
+    return Bundle(path, meta, json.loads(text)[DIGEST])
 
 
 def require_replaceable(path: Path) -> None:
@@ -275,8 +280,9 @@ def utc_now() -> datetime:
 
 def _rewrite(path: Path, change: Callable[[Meta], Meta]) -> Bundle:
     meta = change(read_bundle(path).meta)
-    write_atomic(path / META, _to_text(meta))
-    return Bundle(path, meta)
+    text = _to_text(meta)
+    write_atomic(path / META, text)
+    return Bundle(path, meta, json.loads(text)[DIGEST])
 
 
 def _to_text(meta: Meta) -> str:
@@ -290,7 +296,8 @@ def digest_of(values: Mapping[str, Any]) -> str:
     return sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _read_meta(path: Path) -> Meta:
+def _read_meta(path: Path) -> tuple[Meta, str]:
+    """meta.json and its digest. Raises BundleError."""
     values = _json_object(path)
     found = values.get("format")
     if found != FORMAT:
@@ -306,12 +313,13 @@ def _read_meta(path: Path) -> Meta:
         raise BundleError(
             f"{path}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}. Export the checkpoint again."
         ) from error
-    if stored != digest_of(values):
+    digest = digest_of(values)
+    if stored != digest:
         raise BundleError(
             f"{path}: its content is not what its digest says: the file was changed by hand or damaged."
             " Copy the bundle again, or export it anew; another threshold belongs into station.toml."
         )
-    return meta
+    return meta, digest
 
 
 def _json_object(path: Path) -> dict[str, Any]:

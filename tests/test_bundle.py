@@ -286,3 +286,13 @@ def test_a_meta_json_without_its_digest_is_refused_and_white_space_is_not(bundle
     path.write_text(json.dumps(values))
     with pytest.raises(BundleError, match="not what its digest says"):
         read_bundle(bundle.path)
+
+
+def test_the_digest_names_the_bundle_threshold_and_all(bundle: Bundle) -> None:
+    def written() -> str:
+        return str(json.loads((bundle.path / META).read_text())[DIGEST])
+
+    assert bundle.digest == read_bundle(bundle.path).digest == written()
+    changed = set_threshold(bundle.path, 0.5, "because")
+    assert changed.meta.model.sha256 == bundle.meta.model.sha256
+    assert changed.digest == read_bundle(bundle.path).digest == written() != bundle.digest
