@@ -17,6 +17,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -102,8 +103,8 @@ class Plain:
             " reason TEXT, captured_ns INTEGER, decided_ns INTEGER, latency_ms REAL, bundle TEXT, source TEXT)"
         )
 
-    def write(self, parts: list[Verdict]) -> Iterator[float]:
-        for part in parts:
+    def write(self, start: int, stop: int) -> Iterator[float]:
+        for part in map(verdict, range(start, stop)):
             started = time.perf_counter()
             self.database.execute(
                 "INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -125,23 +126,29 @@ class Plain:
 
 
 def side_by_side(folder: Path, rounds: int, rows: int) -> dict[str, object]:
-    """Ours in batches of several sizes and the peer, in turns; rows a second by rounds."""
+    """Ours in batches of several sizes and the peer, in turns: rows a second and processor time of a row by rounds."""
     speeds: dict[str, list[int]] = {}
+    work_us: dict[str, list[float]] = {}
     commits: dict[str, list[float]] = {}
     plain = Plain(folder / "plain.sqlite")
-    parts = [verdict(n) for n in range(rows * rounds)]
     for turn in range(rounds):
         first = turn * rows
-        mine = [(f"ours, {batch} a commit", batch) for batch in BATCHES]
-        for name, batch in mine:
-            spent = list(ours(folder / f"ours{batch}.sqlite", first, first + rows, batch))
+        turns: dict[str, Callable[[], Iterator[float]]] = {
+            f"ours, {batch} a commit": partial(ours, folder / f"ours{batch}.sqlite", first, first + rows, batch)
+            for batch in BATCHES
+        }
+        turns["plain sqlite3 loop"] = partial(plain.write, first, first + rows)
+        for name, write in turns.items():
+            before = time.process_time()
+            spent = list(write())
+            work_us.setdefault(name, []).append(round((time.process_time() - before) / rows * 1e6, 1))
             speeds.setdefault(name, []).append(round(rows / sum(spent)))
             commits.setdefault(name, []).extend(spent)
-        spent = list(plain.write(parts[first : first + rows]))
-        speeds.setdefault("plain sqlite3 loop", []).append(round(rows / sum(spent)))
-        commits.setdefault("plain sqlite3 loop", []).extend(spent)
     plain.database.close()
-    return {name: {"rows_per_s": speed, "commit_ms": milliseconds(commits[name])} for name, speed in speeds.items()}
+    return {
+        name: {"rows_per_s": speed, "processor_us_per_row": work_us[name], "commit_ms": milliseconds(commits[name])}
+        for name, speed in speeds.items()
+    }
 
 
 def look_up(path: Path, column: str, key: str | None) -> None:
@@ -253,9 +260,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where to write; on the disk to be measured")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--steps", nargs="+", help="only these, the others as the file has them")
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
-    record: dict[str, object] = {
+    before = json.loads(asked.out.read_text()) if asked.steps and asked.out.exists() else {}
+    record: dict[str, object] = before | {
         "segdec_edge": __version__,
         "sqlite": sqlite3.sqlite_version,
         "python": platform.python_version(),
@@ -270,6 +279,8 @@ def main() -> None:
         "archive_start": lambda folder: archive_start(folder, 100_000),
     }
     for name, step in steps.items():
+        if asked.steps and name not in asked.steps:
+            continue
         with TemporaryDirectory(dir=asked.folder) as place:
             record[name] = step(Path(place))
         print(name, json.dumps(record[name], indent=1), flush=True)

@@ -97,6 +97,8 @@ class Ledger:
         for row in rows:
             found = self._database.execute(f"SELECT {_STORED_COLUMNS} FROM parts WHERE part_id = ?", row[:1])
             stored = found.fetchone()
+            if stored is None:  # refused for a row that is not there
+                raise OutputError(f"{self._path}: its index is damaged. Keep the file for inquiry; use another ledger.")
             if stored != row:
                 verdict = _STORED.index("verdict")
                 raise OutputError(

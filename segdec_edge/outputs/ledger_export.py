@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from segdec_edge.errors import OutputError
 from segdec_edge.files import write_atomic
-from segdec_edge.outputs.ledger_file import Row
+from segdec_edge.outputs.ledger_file import Row, blaming_damage
 from segdec_edge.outputs.ledger_read import ALL, Selection, read_rows
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def export_ledger(path: Path, out: Path, form: Format = "csv", selection: Select
         raise OutputError(f"{out}: is the ledger itself, nothing was written. Choose another file with --out.")
     writer = _csv_writer if form == "csv" else _parquet_writer()
     rows = _Counted(read_rows(path, selection=selection))
-    write_atomic(out, lambda file: writer(file, rows))
+    with blaming_damage(path):
+        write_atomic(out, lambda file: writer(file, rows))
     return rows.count
 
 

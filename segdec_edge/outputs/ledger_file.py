@@ -175,7 +175,8 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     """
     if not path.is_file():
         raise OutputError(f"{path}: no such ledger. Check the path.")
-    with told(path), closing(sqlite3.connect(_read_only(path), timeout=BUSY_S, uri=True)) as database:
+    address = _read_only(path)
+    with told(path), blaming_damage(path), closing(sqlite3.connect(address, timeout=BUSY_S, uri=True)) as database:
         database.execute("PRAGMA temp_store = MEMORY")
         if check_version(database, path) == 1:
             database.executescript(_AS_2)
@@ -245,6 +246,22 @@ def told(path: Path) -> Iterator[None]:
     # The last two: text that a damaged page made no UTF-8, numbers that no column can hold.
     except (sqlite3.Error, OSError, UnicodeDecodeError, OverflowError) as error:
         raise _error(path, error) from error
+
+
+@contextmanager
+def blaming_damage(path: Path) -> Iterator[None]:
+    """Values that cannot be come from a damaged page: OutputError then. In a sound ledger they are a bug, and stay one.
+
+    A damaged page may hold anything in any column, though the table's types forbid it.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        with told(path), closing(sqlite3.connect(_read_only(path), timeout=BUSY_S, uri=True)) as database:
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if found == "ok":
+            raise
+        raise _error(path, ValueError(found)) from error
 
 
 def identity(path: Path) -> tuple[int, int] | None:

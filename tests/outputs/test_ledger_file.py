@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sqlite3
 import subprocess
@@ -15,6 +16,9 @@ import pytest
 from segdec_edge.errors import LedgerFull, OutputError
 from segdec_edge.outputs import ledger_file
 from segdec_edge.outputs.ledger import Ledger, counts, read_events, read_rows
+from segdec_edge.outputs.ledger_check import check_ledger
+from segdec_edge.outputs.ledger_export import export_ledger
+from segdec_edge.outputs.ledger_stats import figures
 from segdec_edge.types import Label, Verdict
 
 Make = Callable[..., Verdict]
@@ -262,7 +266,7 @@ def test_damage_is_one_line_or_unnoticed(path: Path, tmp_path: Path, make_verdic
     for seed in range(120):
         victim = tmp_path / f"victim{seed}.sqlite"
         victim.write_bytes(_damaged(whole, seed))
-        for use in (lambda at: list(read_rows(at)), counts, lambda at: _written_into(at, make_verdict)):
+        for use in (_read, counts, check_ledger, figures, _exported, lambda at: _written_into(at, make_verdict)):
             try:
                 use(victim)
             except OutputError as error:
@@ -270,6 +274,17 @@ def test_damage_is_one_line_or_unnoticed(path: Path, tmp_path: Path, make_verdic
                 assert "\n" not in str(error)
                 assert str(error).startswith(str(victim))
     assert told > 100
+
+
+def _read(path: Path) -> None:
+    assert len(list(read_rows(path))) <= 120
+    list(read_events(path))
+
+
+def _exported(path: Path) -> None:
+    export_ledger(path, path.with_suffix(".csv"))
+    if importlib.util.find_spec("pyarrow"):
+        export_ledger(path, path.with_suffix(".parquet"), "parquet")
 
 
 def _written_into(path: Path, make_verdict: Make) -> None:
