@@ -12,7 +12,7 @@ from segdec_edge.bundle import Bundle, read_bundle, require_replaceable
 from segdec_edge.data.samples import Sample
 from segdec_edge.data.splits import Split
 from segdec_edge.deploy.compress import Spectrum, choose_ranks, factorised, require_folded, spectra, without_dead
-from segdec_edge.deploy.distil import DEFAULT, Recipe, StepProgress, Targets, targets_of
+from segdec_edge.deploy.distil import DEFAULT, Recipe, StepProgress, Targets
 from segdec_edge.deploy.gate import MAX_AP_DROP, Comparison, dataset_of, exam_for, pass_gate
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.network import Network, operations
@@ -26,6 +26,7 @@ from segdec_edge.deploy.rebuild import (
     material_of,
     open_for_rebuilding,
     tuned,
+    wanted_of,
 )
 from segdec_edge.deploy.shift import Shift, score_graph, shift_of
 from segdec_edge.errors import BundleError, GateError
@@ -77,17 +78,19 @@ class Compressed:
     chosen_on: str
 
 
-def compress_bundle(job: CompressJob, say: Say, progress: StepProgress | None = None) -> Compressed:
-    """Write job.out, or nothing where none of the candidates keeps its accuracy.
+def compress_bundle(
+    job: CompressJob, say: Say, progress: StepProgress | None = None, search: Search | None = None
+) -> Compressed:
+    """Write job.out, or nothing where none of the candidates keeps its accuracy. search: one prepared for the same
+    bundle, teacher and data before.
 
     Which share is the smallest that passes is decided on validation pictures, or on the training ones where the split
     has no validation; the gate then judges that one on job.subset. Raises GateError, BundleError, CalibrationError.
     """
     require_replaceable(job.out)
-    opened = open_for_rebuilding(job.bundle, job.data)
-    require_folded(opened.network)
+    search = search or Search.prepare(job, say, progress)
+    opened = search.opened
     exam = exam_for(opened.bundle, job.data, job.subset, job.backend)
-    search = _Search.prepare(job, opened, say, progress)
     curve, best = search.found() if job.share is None else search.only(job.share)
     if best is None:
         raise GateError(
@@ -112,7 +115,7 @@ def compress_bundle(job: CompressJob, say: Say, progress: StepProgress | None = 
 
 
 @dataclass(frozen=True)
-class _Search:
+class Search:
     """What every candidate is made and judged with."""
 
     job: CompressJob
@@ -133,18 +136,22 @@ class _Search:
         return shift_of(self.scored, self.scored, self.opened.spec.threshold)
 
     @staticmethod
-    def prepare(job: CompressJob, opened: Opened, say: Say, progress: StepProgress | None) -> _Search:
+    def prepare(job: CompressJob, say: Say, progress: StepProgress | None = None) -> Search:
+        """Measure what all candidates are made from. Raises BundleError, CalibrationError, DataError."""
+        opened = open_for_rebuilding(job.bundle, job.data)
+        require_folded(opened.network)
+        exam_for(opened.bundle, job.data, job.subset, job.backend)  # what refuses it must not come after the work
         everything = material_of(opened)
         few = material_of(opened, min(job.pictures, len(everything.pixels)))
         say(f"measuring what each layer gives out on {len(few.pixels)} of {len(everything.pixels)} training pictures")
         found = spectra(opened.network, few.pixels, opened.spec.size_hw)
         teacher = opened.network if job.teacher is None else _teacher(job.teacher, opened)
         say(f"scoring {len(everything.pixels)} training pictures with the network to learn from")
-        targets = targets_of(teacher, everything.pixels)
+        targets = wanted_of(teacher, everything, job.recipe, job.work)
         selection, chosen_on = _selection(opened, job.data)
         say(f"scoring {len(selection)} {chosen_on} pictures with the bundle as it is")
         scored = score_graph(opened.bundle.model_path.read_bytes(), opened.spec, job.backend, selection)
-        return _Search(job, opened, found, few, everything, targets, selection, chosen_on, scored, say, progress)
+        return Search(job, opened, found, few, everything, targets, selection, chosen_on, scored, say, progress)
 
     def only(self, share: float) -> tuple[list[Candidate], tuple[Candidate, bytes] | None]:
         """The share that was asked for, whatever it does: the gate judges it."""
@@ -196,7 +203,7 @@ class _Search:
     def _made(self, share: float, ranks: Mapping[str, int]) -> bytes:
         self.say(f"{share:.1%} of the operations: factorising {len(ranks)} layers")
         network = without_dead(factorised(self.opened.network, self.few.pixels, ranks), self.few.pixels)
-        network = tuned(network, self.opened.network, self.everything, self.job.recipe, self.targets, self.progress)
+        network = tuned(network, self.everything, self.job.recipe, self.targets, self.progress)
         return content_of(network, self.opened.spec)
 
     def _key(self, ranks: Mapping[str, int]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.nn import functional
 from segdec_edge.deploy.network import Network, float32
 from segdec_edge.deploy.torch_network import TorchNetwork, planes_of
 from segdec_edge.errors import TrainingError
+from segdec_edge.evaluation.thresholds import best_f_threshold
 from segdec_edge.training.setup import auto_precision
 from segdec_edge.types import Pixels
 
@@ -111,16 +113,34 @@ def distilled(
 
 
 def aligned(network: Network, pixels: Pixels, defective: NDArray[np.bool_], targets: Targets) -> Network:
-    """The network with its score's logit on the line that comes nearest to the targets', defective pictures and good
-    ones weighing the same: no order of scores changes, but the shipped threshold means again what it meant.
+    """The network with its score's logit on a line: no order of scores changes, but the shipped threshold means again
+    what it meant.
+
+    Slope: of the line nearest to the targets, defective pictures and good ones weighing the same. Offset: so that the
+    rule which picks thresholds picks the same one from these pictures for both networks; where there is only one kind,
+    that line's own.
     """
     found = targets_of(network, pixels).decision.astype(np.float64)
     counts = np.where(defective, max(1, defective.sum()), max(1, (~defective).sum()))
     slope, offset = np.polyfit(found, targets.decision, 1, w=np.sqrt(1 / counts))
     if not (np.isfinite([slope, offset]).all() and slope > 0):
         return network
+    if 0 < defective.sum() < len(defective):
+        offset = _operating_point(defective, targets.decision) - _operating_point(defective, slope * found)
     bias = float32(slope * network.fc_bias + offset)
     return replace(network, fc_weight=float32(slope * network.fc_weight), fc_bias=bias)
+
+
+def _operating_point(defective: NDArray[np.bool_], logits: NDArray[Any]) -> float:
+    """The middle of the interval of logits in which the threshold lies that these pictures would be shipped with.
+
+    The rule is asked about ranks: what it does at scores of nearly 0 or 1 would depend on where the logits lie.
+    """
+    levels, ranks = np.unique(logits, return_inverse=True)
+    steps = (ranks + 1) / (len(levels) + 1)
+    flagged = steps >= best_f_threshold(defective, steps)
+    high = float(logits[flagged].min())
+    return high if flagged.all() else (float(logits[~flagged].max()) + high) / 2
 
 
 def _draw(rng: np.random.Generator, defective: NDArray[np.bool_], step: int) -> int:

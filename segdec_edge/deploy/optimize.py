@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from segdec_edge.bundle import Bundle, read_bundle, require_replaceable, write_bundle
-from segdec_edge.deploy.compress_run import SHARES, CompressJob, compress_bundle
+from segdec_edge.deploy.compress_run import SHARES, CompressJob, Search, compress_bundle
 from segdec_edge.deploy.distil import DEFAULT, Recipe, StepProgress
 from segdec_edge.deploy.fold_run import FoldJob, fold_bundle
 from segdec_edge.deploy.gate import (
@@ -127,6 +127,7 @@ class _Road:
         self._job, self._original, self._exam, self._say, self._progress = job, original, exam, say, progress
         self._state = _State.of(job, original)
         self._before: Marks | None = None
+        self._search: Search | None = None
 
     def walk(self) -> list[Candidate]:
         found = [self._made("original", self._as_it_is), self._made("folded", self._fold)]
@@ -178,7 +179,7 @@ class _Road:
     def _fold(self, path: Path) -> Comparison:
         job = FoldJob(
             self._job.bundle, path, self._job.data, subset=self._job.subset, max_ap_drop=_ANY_LOSS,
-            backend=self._job.backend,
+            backend=self._job.backend, work=self._job.work / "parts",
         )  # fmt: skip
         return fold_bundle(job, self._say, self._progress, other_light=False, before=self._marks()).comparison
 
@@ -197,7 +198,9 @@ class _Road:
             work=work / "parts",
             gate_drop=_ANY_LOSS,
         )
-        return self._against_original(compress_bundle(job, self._say, self._progress).comparison)
+        if self._search is None:
+            self._search = Search.prepare(job, self._say, self._progress)
+        return self._against_original(compress_bundle(job, self._say, self._progress, self._search).comparison)
 
     def _quantize(self, source: str, path: Path, mixed: bool) -> Comparison:
         asked = self._job

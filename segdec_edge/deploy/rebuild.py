@@ -5,8 +5,10 @@ Both need torch for the measuring; what they write needs none.
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +25,14 @@ from segdec_edge.deploy.graph_write import OPSET, to_onnx
 from segdec_edge.deploy.network import Network
 from segdec_edge.deploy.shift import score_graph
 from segdec_edge.errors import BundleError, CalibrationError, PictureError
+from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.pictures import prepare, refuse_flat
 from segdec_edge.types import ModelSpec, Pixels
 
 Say = Callable[[str], None]
 PICTURES = 32
 """To fit constants and factors on. KolektorSDD fold 1: 24 and 32 pictures come out alike (benchmarks/README.md)."""
+_MIRRORS = ((0,), (1,), (0, 1))
 _CHECKED = 2
 _SAME_SCORE = 1e-4
 
@@ -52,6 +56,17 @@ class Material:
 
     pixels: Pixels
     defective: NDArray[np.bool_]
+
+    def mirrored(self, seed: int = 0) -> Material:
+        """Each picture in one of its three mirror images: more to distil on. The teacher says what they are."""
+        rng = np.random.default_rng(seed)
+        turns = rng.integers(0, len(_MIRRORS), len(self.pixels))
+        return replace(
+            self, pixels=np.stack([np.flip(one, _MIRRORS[turn]) for one, turn in zip(self.pixels, turns, strict=True)])
+        )
+
+    def __add__(self, other: Material) -> Material:
+        return Material(np.concatenate([self.pixels, other.pixels]), np.concatenate([self.defective, other.defective]))
 
 
 def open_for_rebuilding(path: Path, data: str | None) -> Opened:
@@ -117,12 +132,41 @@ def facts_of_content(content: bytes, note: str = "") -> ModelFacts:
     return model_facts(content, opset=OPSET, simplified=True, note=note)
 
 
+def wanted_of(teacher: Network, material: Material, recipe: Recipe, work: Path | None = None) -> Targets:
+    """What the teacher says of the material and, where there are steps, of its mirror images after it.
+
+    Kept in the folder `work`, where there is one, for a later run.
+    """
+    shown = [material, material.mirrored()] if recipe.steps else [material]
+    found = [_known(teacher, one.pixels, work) for one in shown]
+    return Targets(np.concatenate([one.decision for one in found]), np.concatenate([one.segmentation for one in found]))
+
+
+def _known(teacher: Network, pixels: Pixels, work: Path | None) -> Targets:
+    if work is None:
+        return targets_of(teacher, pixels)
+    digest = hashlib.sha256(pixels.tobytes() + to_onnx(teacher, (pixels.shape[1], pixels.shape[2]))).hexdigest()
+    kept = work / f"targets-{digest[:16]}.npz"
+    if kept.exists():
+        with np.load(kept) as found:
+            return Targets(found["decision"], found["segmentation"])
+    targets, content = targets_of(teacher, pixels), io.BytesIO()
+    np.savez(content, decision=targets.decision, segmentation=targets.segmentation)
+    make_folder(kept.parent)
+    write_atomic(kept, content.getvalue())
+    return targets
+
+
 def tuned(
-    network: Network, teacher: Network, material: Material, recipe: Recipe, targets: Targets | None = None,
-    progress: StepProgress | None = None,
-) -> Network:  # fmt: skip
-    """The network after distillation from the teacher, if there are steps; its scores aligned with the teacher's."""
-    wanted = targets or targets_of(teacher, material.pixels)
+    network: Network, material: Material, recipe: Recipe, targets: Targets, progress: StepProgress | None = None
+) -> Network:
+    """The network after distillation towards the targets, if there are steps; its scores then aligned with theirs.
+
+    targets: wanted_of the same material and recipe.
+    """
     if recipe.steps:
-        network = distilled(network, material.pixels, material.defective, wanted, recipe, progress)
-    return aligned(network, material.pixels, material.defective, wanted)
+        many = material + material.mirrored()
+        network = distilled(network, many.pixels, many.defective, targets, recipe, progress)
+    count = len(material.pixels)
+    alone = Targets(targets.decision[:count], targets.segmentation[:count])
+    return aligned(network, material.pixels, material.defective, alone)

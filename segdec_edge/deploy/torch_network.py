@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from segdec_edge.deploy.graph_write import DARKEST_DEVIATION
 from segdec_edge.deploy.network import Array, Conv, Layer, Network, Norm, Pool, Relu, Standardise, float32
+from segdec_edge.model.convolution import same_convolution
 from segdec_edge.model.norm import feature_norm
 from segdec_edge.types import Pixels
 
@@ -116,10 +117,8 @@ def _tensors(layer: Layer) -> Tensors:
 
 def _step(layer: Layer, x: Tensor, values: Tensors) -> Tensor:
     match layer:
-        case Conv(weight=weight):
-            pads = weight.shape[2] // 2, weight.shape[3] // 2
-            bias = values.get("bias")
-            return functional.conv2d(x, values["weight"], bias, padding=pads)
+        case Conv():
+            return same_convolution(x, values["weight"], values.get("bias"))
         case Norm():
             scale, bias = (values[key].view(1, -1, 1, 1) for key in ("scale", "bias"))
             return feature_norm(x, scale, bias)

@@ -21,7 +21,7 @@ from segdec_edge.deploy.compress import (
     spectra,
     without_dead,
 )
-from segdec_edge.deploy.distil import Recipe, aligned, distilled, targets_of
+from segdec_edge.deploy.distil import Recipe, Targets, aligned, distilled, targets_of
 from segdec_edge.deploy.export import export_checkpoint
 from segdec_edge.deploy.fold import folded, standardisation_of
 from segdec_edge.deploy.graph_read import read_network
@@ -304,6 +304,18 @@ def test_aligning_moves_scores_and_never_their_order(network: Network) -> None:
     torch.testing.assert_close(logits(back), logits(network), atol=1e-3, rtol=1e-3)
     upside_down = replace(network, fc_weight=-network.fc_weight)
     assert aligned(upside_down, PIXELS, defective, wanted) == upside_down
+
+
+def test_aligning_keeps_where_the_shipped_threshold_lies(network: Network) -> None:
+    """The targets' gap between good and defective is around 0; the nearest line alone would put it elsewhere."""
+    order = np.argsort(targets_of(network, PIXELS).decision)
+    decision, defective = np.empty(4, np.float32), np.zeros(4, bool)
+    decision[order] = [-9.0, -0.5, 0.5, 2.0]
+    defective[order[2:]] = True
+    back = aligned(network, PIXELS, defective, Targets(decision, np.zeros((4, 16, 8), np.float32)))
+    now = np.sort(logits(back)[:, 0].numpy())
+    assert (now[1] + now[2]) / 2 == pytest.approx(0.0, abs=1e-3)
+    assert now[0] < now[1] < now[2] < now[3]
 
 
 def test_distillation_brings_the_logits_nearer(network: Network) -> None:
