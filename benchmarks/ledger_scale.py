@@ -232,9 +232,12 @@ def archive_start(folder: Path, parts: int) -> dict[str, object]:
     first = timed(lambda: Archive(folder / "archive", "all", 10**9))
     again = timed(lambda: Archive(folder / "archive", "all", 10**9))
     full = Archive(folder / "archive", "all", parts * 16 - 8, reserve_bytes=0)
-    drop = [timed(lambda: full._drop_one("DEFECT")) for _ in range(1000)]
+    before = time.process_time()
+    for _ in range(1000):
+        full._drop_one("DEFECT")
+    leaves_us = round((time.process_time() - before) * 1e3, 1)
     shutil.rmtree(folder / "archive")
-    return {"parts": parts, "first_start_s": first, "next_start_s": again, "one_part_leaves_ms": milliseconds(drop)}
+    return {"parts": parts, "first_start_s": first, "next_start_s": again, "one_part_leaves_processor_us": leaves_us}
 
 
 def migration(folder: Path, rows: int) -> dict[str, object]:

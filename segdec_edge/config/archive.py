@@ -27,7 +27,7 @@ class ArchiveConfig(Settings):
     """[archive]: the folder for pictures, in 10^6 bytes. Past max_megabytes, or with less than min_free_megabytes left
     on the disk, pictures leave: OK first, then REVIEW, UNKNOWN, DEFECT, of each the oldest.
 
-    The free space is for the ledger: 256 MB are some 400 000 rows.
+    The free space is for the ledger: 256 MB are some 500 000 rows.
     """
 
     path: Path = Path("archive")

@@ -33,7 +33,7 @@ REVIEW = "REVIEW"
 CLASSES = (Label.OK.value, REVIEW, Label.UNKNOWN.value, Label.DEFECT.value)
 """The folders, in the order in which their pictures leave."""
 RESERVE_BYTES = 256_000_000
-"""What pictures leave free on their disk: some 400 000 rows of a ledger beside them, for pictures must stop first."""
+"""What pictures leave free on their disk: some 500 000 rows of a ledger beside them, for pictures must stop first."""
 MOST_DROPPED = 50
 """Parts whose pictures are deleted for one new one at most, so that no picture waits for long."""
 TEND_S = 60.0
