@@ -57,7 +57,8 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     from sklearn.metrics import average_precision_score
 
     truth, values = _two_classes(labels, scores)
-    return float(average_precision_score(truth, values))
+    # The sum of 18 steps of 1/18 is 1.0000000000000002.
+    return min(1.0, float(average_precision_score(truth, values)))
 
 
 def average_precision_trapezoid(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -69,7 +70,7 @@ def average_precision_trapezoid(labels: ArrayLike, scores: ArrayLike) -> float:
     """
     from sklearn.metrics import auc
 
-    return float(auc(*precision_recall(labels, scores)))
+    return min(1.0, float(auc(*precision_recall(labels, scores))))
 
 
 def precision_recall(labels: ArrayLike, scores: ArrayLike) -> tuple[Scores, Scores]:

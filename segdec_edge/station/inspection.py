@@ -22,7 +22,8 @@ _REASON_LENGTH = 500
 
 
 class Inspector:
-    """Judges one camera's frames with one backend and one rule; bundle_sha256, camera and recipe go into each verdict.
+    """Judges one camera's frames with one backend and one rule; bundle_sha256, bundle_digest, camera and recipe go into
+    each verdict.
 
     any_size: judge also pictures of another size than those trained on. view: the region to look at. ignore (H, W):
     True where heat does not count for the rule's heat map, in pixels of the whole picture; the score is one number for
@@ -40,9 +41,11 @@ class Inspector:
         ignore: BoolMask | None = None,
         camera: str = "camera",
         recipe: str = "",
+        bundle_digest: str = "",
     ) -> None:
         self._backend, self._rule, self._bundle_sha256, self._any_size = backend, rule, bundle_sha256, any_size
         self._view, self._ignore, self._camera, self._recipe = view, ignore, camera, recipe
+        self._bundle_digest = bundle_digest
         self._grid: Grid | None = None
 
     @property
@@ -108,6 +111,7 @@ class Inspector:
             source=lost.source,
             camera=self._camera,
             recipe=self._recipe,
+            bundle_digest=self._bundle_digest,
         )
 
     def _answers(self, prepared: Sequence[Pixels]) -> Sequence[Prediction | SegdecError]:
@@ -152,8 +156,10 @@ class Inspector:
             heatmap=heatmap,
             camera=self._camera,
             recipe=self._recipe,
+            bundle_digest=self._bundle_digest,
             regions=regions,
             review=decision.review,
+            device_ns=frame.device_ns,
         )
 
 

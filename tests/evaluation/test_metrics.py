@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from segdec_edge.errors import DataError
@@ -109,3 +110,13 @@ def test_upper_bound_of_no_error_is_the_closed_form() -> None:
 def test_upper_bound_of_one_error_leaves_five_percent_below() -> None:
     rate, n = metrics.rate_upper_bound(1, 20), 20
     assert (1 - rate) ** n + n * rate * (1 - rate) ** (n - 1) == pytest.approx(0.05)
+
+
+def test_average_precision_of_a_perfect_order_is_never_above_one() -> None:
+    """With 18 defective of 135 the sum of its steps is 1.0000000000000002, which no report takes."""
+    for positives in range(1, 60):
+        labels = np.arange(135) < positives
+        scores = np.linspace(1.0, 0.0, 135)
+        assert metrics.average_precision(labels, scores) == pytest.approx(1.0, abs=1e-12)
+        assert metrics.average_precision(labels, scores) <= 1.0
+        assert metrics.average_precision_trapezoid(labels, scores) <= 1.0
