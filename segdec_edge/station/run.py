@@ -8,6 +8,7 @@ from functools import partial
 
 from rich.console import Console
 
+from segdec_edge.bundle import read_bundle
 from segdec_edge.cameras import open_camera
 from segdec_edge.config.camera import AravisConfig, CameraConfig, ReplayConfig, RtspConfig, trigger_of
 from segdec_edge.config.recipes import RecipeConfig, with_changes
@@ -104,13 +105,20 @@ def _recipes(config: StationConfig, cameras: Sequence[CameraConfig]) -> Recipes:
                 f"recipe {name} changes settings of the camera ({', '.join(recipe.camera) or 'back to its table'}),"
                 f' wanted the running ones. Start the station with it: station.recipe = "{name}".'
             )
-        return {camera.name: _inspector(config, name, recipe, camera, backend, rule) for camera in cameras}
+        digest = read_bundle(recipe.bundle).digest
+        return {camera.name: _inspector(config, name, recipe, camera, backend, rule, digest) for camera in cameras}
 
     return Recipes(config.all_recipes, inspectors, config.rule.rule)
 
 
 def _inspector(
-    config: StationConfig, name: str, recipe: RecipeConfig, camera: CameraConfig, backend: Backend, rule: Rule
+    config: StationConfig,
+    name: str,
+    recipe: RecipeConfig,
+    camera: CameraConfig,
+    backend: Backend,
+    rule: Rule,
+    digest: str,
 ) -> Inspector:
     view = config.view_of(camera.name)
     return Inspector(
@@ -122,6 +130,7 @@ def _inspector(
         ignore=view.ignored(),
         camera=camera.name,
         recipe=name,
+        bundle_digest=digest,
     )
 
 

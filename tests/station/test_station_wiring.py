@@ -122,6 +122,7 @@ def test_a_recipe_is_swapped_between_two_parts_and_a_refused_one_changes_nothing
     judged = [row for row in now.rows if row.score is not None]
     assert [row.sequence for row in now.rows] == list(range(len(now.rows)))
     assert {(row.recipe, row.threshold) for row in judged} == {("lid", 0.5), ("cup", 0.3)}
+    assert {row.bundle_digest for row in judged} == {read_bundle(folder / "lid.bundle").digest}
     assert sum(one.recipe != other.recipe for one, other in pairwise(judged)) == 1
     (told,) = now.events("recipe")
     assert told.startswith("cup: model ") and "2 reference pictures as expected" in told
