@@ -24,8 +24,9 @@ from segdec_edge.types import Frame, Verdict
 
 _log = logging.getLogger(__name__)
 
-CAPACITY = 16
-"""Pictures that may wait, so that they do not fill the memory."""
+CAPACITY = 32
+"""Pictures that may wait, so that they do not fill the memory. A source that can wait is held up at half of them: what
+is on its way through the backend then still finds room."""
 ROWS = 256
 """Rows before a source that can wait is held up: a flash disk's pause of some 100 ms."""
 LINGER_S = 0.02
@@ -226,7 +227,8 @@ class Recorder:
         return self._pictures + self._keeper.waiting >= self._capacity
 
     def _has_room(self) -> bool:
-        return self.failure is not None or (len(self._waiting) < self._rows and not self._full_of_pictures())
+        pictures = self._pictures + self._keeper.waiting
+        return self.failure is not None or (len(self._waiting) < self._rows and pictures < max(1, self._capacity // 2))
 
     def _room_again(self) -> None:
         with self._changed:
