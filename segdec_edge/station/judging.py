@@ -5,13 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from segdec_edge.errors import SegdecError
 from segdec_edge.station.inspection import Inspector, infer_all
 from segdec_edge.station.part import Part
 from segdec_edge.station.supervisor import guarded, itself
 from segdec_edge.types import Backend, Frame, Label, Pixels, Prediction, Verdict
+
+
+class Bench(Protocol):
+    """What a lane judges with: a warm backend, and each camera's inspector by the camera's name. A recipe is one."""
+
+    @property
+    def backend(self) -> Backend: ...
+
+    @property
+    def inspectors(self) -> Mapping[str, Inspector]: ...
+
+    def close(self) -> None:
+        """Close the backend; for the thread that infers."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +48,7 @@ class Work(NamedTuple):
     part: Part
     frame: Frame
     prepared: Pixels
-    judges: Judges
+    judges: Bench
 
 
 def work_of(parts: Iterable[Part]) -> list[Work]:
