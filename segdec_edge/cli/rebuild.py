@@ -27,7 +27,9 @@ def fold(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Default: NAME-folded.bundle beside it.")] = None,
     data: Data = None,
     pictures: Pictures = 32,
-    keep: Annotated[str, typer.Option(help="Layers whose norm stays; none for DLA.")] = "seg_mask",
+    keep: Annotated[
+        str, typer.Option(help="Layers whose norm stays; none for DLA.")
+    ] = "seg_mask,extractor.1,extractor.3,extractor.5",
     standardise: Annotated[bool, typer.Option(help="Bring each picture to the training brightness.")] = True,
     recalibrate: Annotated[bool, typer.Option(help="Constants by least squares, else mean statistics.")] = True,
     steps: Steps = 0,

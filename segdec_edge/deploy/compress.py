@@ -38,11 +38,11 @@ class Spectrum:
 
 
 def require_folded(network: Network) -> None:
-    """Raise BundleError where the trunk or the decision part still has norms: a factor's norm could not be fitted.
+    """Raise BundleError where the trunk still has norms: a factor's norm could not be fitted.
 
-    The norm of the segmentation may stay: it has one channel, and nothing there is factorised.
+    Those of the segmentation and the decision part may stay: the convolutions before them are left whole.
     """
-    kept = [layer.name for layer in (*network.trunk, *network.decision) if isinstance(layer, Norm)]
+    kept = [layer.name for layer in network.trunk if isinstance(layer, Norm)]
     if kept:
         raise BundleError(f"{kept[0]} is not folded, wanted a folded bundle. Make one: segdec fold BUNDLE")
 
