@@ -57,9 +57,7 @@ def snap(
     out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("snap.png"),
     device: Annotated[str | None, typer.Argument(help="A GigE or USB3 Vision camera; none: the only one.")] = None,
     config: Config = None,
-    camera: Annotated[
-        str | None, typer.Option(help="Which of the file's cameras; none: the first.")
-    ] = None,
+    camera: Annotated[str | None, typer.Option(help="Which of the file's cameras; none: the first.")] = None,
     timeout_s: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for a picture.")] = 5.0,
 ) -> None:
     """Take one picture, as a station would get it, into a PNG file."""
