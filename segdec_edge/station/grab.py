@@ -128,7 +128,7 @@ class Grab:
 
     def step(self, camera: Calls, turn: Turn) -> None:
         """One frame from the camera to the queue. Raises CameraLost and EndOfStream."""
-        if self.is_finite and not (self.intake.wait_for_room(0.05) and self._wait_for_room(0.05)):
+        if self.is_finite and not (self.intake.wait_for_room(0.05) and self._wait_for_room(0.01)):
             return
         taken = camera.read(self.timeout_s)
         if isinstance(taken, CameraIdle):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from segdec_edge.errors import SegdecError
 from segdec_edge.profile import Profile
@@ -16,13 +16,36 @@ from segdec_edge.station.supervisor import guarded, itself
 from segdec_edge.types import Backend, Frame, Label, Pixels, Prediction, Verdict
 
 
-@dataclass(frozen=True, eq=False)
-class Judges:
-    """A warm backend, and the inspector of each camera's pictures by the camera's name. owned: close() closes it.
+class Bench(Protocol):
+    """What a lane judges with: a warm backend, and each camera's inspector by the camera's name. A recipe is one.
 
     recipe by name; profile: what its bundle says of the training pictures, None where it says nothing; bundle: where it
     lies, None where that is not known.
     """
+
+    @property
+    def backend(self) -> Backend: ...
+
+    @property
+    def inspectors(self) -> Mapping[str, Inspector]: ...
+
+    @property
+    def recipe(self) -> str: ...
+
+    @property
+    def profile(self) -> Profile | None: ...
+
+    @property
+    def bundle(self) -> Path | None: ...
+
+    def close(self) -> None:
+        """Close the backend; for the thread that infers."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Judges:
+    """One without a recipe. owned: close() closes the backend."""
 
     backend: Backend
     inspectors: Mapping[str, Inspector]
@@ -43,7 +66,7 @@ class Work(NamedTuple):
     part: Part
     frame: Frame
     prepared: Pixels
-    judges: Judges
+    judges: Bench
 
 
 def work_of(parts: Iterable[Part]) -> list[Work]:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from threading import Event, Lock
 
 from segdec_edge.errors import CameraError, RecipeError
@@ -171,7 +172,8 @@ class Station:
         )
 
     def _grab(self, one: StationSource) -> Grab:
-        lane, wait = self._of_camera[one.source.name], self._recorder.wait_for_room
+        lane, open_parts = self._of_camera[one.source.name], self._register.open_parts
+        wait = partial(self._recorder.wait_for_room, pending=open_parts)
         if one.source.trigger == "software":
             return TriggeredGrab(one.source, self._register, lane, self.alarms, self.ready, wait, names=one.names)
         return Grab(one.source, self._register, lane, self.alarms, self.ready, wait)

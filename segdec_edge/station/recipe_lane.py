@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from segdec_edge.errors import RecipeError
-from segdec_edge.station.judging import Judges
 from segdec_edge.station.lane import Lane
 from segdec_edge.station.recipes import Loaded, Recipes
 
@@ -22,7 +21,7 @@ class LaneRecipes:
         """The lane that these recipes judge in."""
         self._lane = lane
 
-    def open(self) -> Judges:
+    def open(self) -> Loaded:
         """The first recipe, warm. A start needs no reference pictures. Raises SegdecError."""
         return self._open(self._first)
 
@@ -37,12 +36,8 @@ class LaneRecipes:
         if self._lane is None:
             raise RecipeError(f"recipe {new.recipe}: no backend to swap it into. Bind the lane first.")
         self._current = new
-        self._lane.swap(judges_of(new), partial(self._open, new.recipe))
+        self._lane.swap(new, partial(self._open, new.recipe))
 
-    def _open(self, name: str) -> Judges:
+    def _open(self, name: str) -> Loaded:
         self._current = self.recipes.load(name, unchecked=True)
-        return judges_of(self._current)
-
-
-def judges_of(loaded: Loaded) -> Judges:
-    return Judges(loaded.backend, loaded.inspectors, recipe=loaded.recipe, profile=loaded.profile, bundle=loaded.bundle)
+        return self._current

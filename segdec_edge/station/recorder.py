@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Condition, Thread
 from types import TracebackType
@@ -25,8 +26,7 @@ from segdec_edge.types import Frame, Verdict
 _log = logging.getLogger(__name__)
 
 CAPACITY = 32
-"""Pictures that may wait, so that they do not fill the memory. A source that can wait is held up at half of them: what
-is on its way through the backend then still finds room."""
+"""Pictures that may wait, so that they do not fill the memory."""
 ROWS = 256
 """Rows before a source that can wait is held up: a flash disk's pause of some 100 ms."""
 LINGER_S = 0.02
@@ -122,10 +122,13 @@ class Recorder:
             self._notes.append((kind, text, camera))
             self._changed.notify_all()
 
-    def wait_for_room(self, within_s: float) -> bool:
-        """Whether a source that can wait may go on. Rows that are held because the ledger fails hold up nobody."""
+    def wait_for_room(self, within_s: float, pending: Callable[[], int] = lambda: 0) -> bool:
+        """Whether a source that can wait may go on. Rows that are held because the ledger fails hold up nobody.
+
+        pending: parts on their way here; each may bring a picture, and a replay keeps all of them.
+        """
         with self._changed:
-            return self._changed.wait_for(self._has_room, within_s)
+            return self._changed.wait_for(lambda: self._has_room(pending()), within_s)
 
     def close(self) -> None:
         """Wait until every verdict is durable. Raises OutputError where one is not, and logs each such part."""
@@ -226,9 +229,10 @@ class Recorder:
     def _full_of_pictures(self) -> bool:
         return self._pictures + self._keeper.waiting >= self._capacity
 
-    def _has_room(self) -> bool:
-        pictures = self._pictures + self._keeper.waiting
-        return self.failure is not None or (len(self._waiting) < self._rows and pictures < max(1, self._capacity // 2))
+    def _has_room(self, pending: int) -> bool:
+        pictures = self._pictures + self._keeper.waiting + pending
+        # Three quarters: several sources may ask at the same time.
+        return self.failure is not None or (len(self._waiting) < self._rows and 4 * pictures < 3 * self._capacity)
 
     def _room_again(self) -> None:
         with self._changed:

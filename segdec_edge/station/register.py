@@ -137,7 +137,7 @@ class Register:
         with self._changed:
             self._waiters += 1
             try:
-                return self._changed.wait_for(lambda: not self._open(), within_s)
+                return self._changed.wait_for(lambda: not self.open_parts(), within_s)
             finally:
                 self._waiters -= 1
 
@@ -146,7 +146,8 @@ class Register:
             book = self._books[camera]
             return Counts(book.opened, book.settled, book.late)
 
-    def _open(self) -> int:
+    def open_parts(self) -> int:
+        """How many parts have no verdict yet. Without the lock: a moment's figure."""
         return sum(book.opened - book.settled for book in self._books.values())
 
 

@@ -83,7 +83,8 @@ def test_source_that_can_wait_waits_for_pictures_too(tmp_path: Path, make_verdic
 
     frame = Frame(np.zeros((8, 8), np.uint8), 0, 1, 1, "x")
     slow = SlowArchive(tmp_path / "archive")
-    with closing(Ledger(tmp_path / "ledger.sqlite", "run")) as ledger, Recorder(ledger, slow, 2) as recorder:
+    with closing(Ledger(tmp_path / "ledger.sqlite", "run")) as ledger, Recorder(ledger, slow, 4) as recorder:
+        assert not recorder.wait_for_room(0.0, pending=lambda: 3)  # each may bring a picture
         for sequence in range(10):
             while not recorder.wait_for_room(1.0):
                 pass

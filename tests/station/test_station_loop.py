@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from segdec_edge.errors import BackendError, CameraLost
-from segdec_edge.outputs.archive import PART_FILE
+from segdec_edge.outputs.archive import PART_FILE, Archive
 from segdec_edge.station.grab import Source
 from segdec_edge.station.loop import new_run_id, part_id
 from segdec_edge.station.stop import Stop
@@ -103,6 +103,27 @@ def test_archive_in_trouble_stops_nothing_and_is_counted(pictures: Path, station
     summary = station.run(pictures, fake_backend(level))
     assert (summary.parts, summary.defect, summary.archive_failures) == (20, 4, 4)
     assert len(station.rows) == 20
+
+
+def test_a_replay_waits_until_every_picture_is_kept(pictures: Path, station, fake_backend, monkeypatch) -> None:
+    write = Archive.write
+
+    def slowly(self, verdict, frame) -> None:
+        time.sleep(0.01)
+        write(self, verdict, frame)
+
+    monkeypatch.setattr(Archive, "write", slowly)
+    station.keep, calls = "all", iter(range(1000))
+    station.camera, stop = {"loop": True}, Stop()
+
+    def judge(picture) -> float:
+        if next(calls) == 60:
+            stop.request()
+        return level(picture)
+
+    summary = station.run(pictures, fake_backend(judge), stop=stop)
+    assert summary.archive_failures == 0
+    assert len(list((station.base / "archive").rglob("*.png"))) == summary.parts > 60
 
 
 def test_lost_camera_is_an_error_after_all_is_recorded(pictures: Path, station, fake_backend) -> None:
