@@ -285,7 +285,7 @@ def _spread(values: list[float]) -> dict[str, float]:
     }
 
 
-def main() -> None:
+def main(make: Callable[[AravisConfig, Whole], Line] = CameraLine) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path)
     parser.add_argument("--seconds", type=float, default=30.0)
@@ -294,17 +294,17 @@ def main() -> None:
     record = {
         "segdec_edge": __version__,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "line": CameraLine.__name__,
+        "line": getattr(make, "__name__", ""),
         "size": "512x512 Mono8",
         "frame_timeout_s": FRAME_TIMEOUT_S,
         "backoff_s": BACKOFF_S,
     }
     for name, scenario in (
-        ("free_running", lambda: free_running(CameraLine, asked.seconds)),
-        ("software_triggered", lambda: triggered(CameraLine, asked.parts)),
-        ("lost_packets", lambda: losing_packets(CameraLine, asked.parts // 2)),
-        ("killed", lambda: dying(CameraLine, DOWN_S, KILLS, freeze=False)),
-        ("frozen", lambda: dying(CameraLine, FROZEN_S, 1, freeze=True)),
+        ("free_running", lambda: free_running(make, asked.seconds)),
+        ("software_triggered", lambda: triggered(make, asked.parts)),
+        ("lost_packets", lambda: losing_packets(make, asked.parts // 2)),
+        ("killed", lambda: dying(make, DOWN_S, KILLS, freeze=False)),
+        ("frozen", lambda: dying(make, FROZEN_S, 1, freeze=True)),
     ):
         record[name] = scenario()
         print(name, json.dumps(record[name], indent=2), flush=True)
