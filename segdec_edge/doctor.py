@@ -25,6 +25,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "tensorrt-rtx": ("tensorrt-rtx-cu13",),
     "cuda": ("pycuda",),
     "cuda-graphs": ("cuda-bindings",),
+    "parquet": ("pyarrow",),
 }
 """What each extra of pyproject.toml adds (a test compares)."""
 FEATURES = {
