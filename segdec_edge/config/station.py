@@ -171,6 +171,6 @@ def load_station(path: Path) -> StationConfig:
             "archive": beside(config.archive, folder),
             "view": config.view.beside(folder),
             "views": {name: view.beside(folder) for name, view in config.views.items()},
-            "recipes": {name: beside(recipe, folder) for name, recipe in config.recipes.items()},
+            "recipes": {name: recipe.beside(folder) for name, recipe in config.recipes.items()},
         }
     )
