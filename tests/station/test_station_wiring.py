@@ -197,6 +197,10 @@ def test_the_reject_queue_follows_parts_from_trigger_to_verdict(tmp_path: Path) 
             '[debounce]\nframes = 3\ndefects = 2\n[camera]\nkind = "aravis"\ntrigger = "software"\n',
             "camera camera is triggered: each frame is a part of its own",
         ),
+        (
+            '[parts]\nidentity = "given"\n[camera]\nkind = "aravis"\ntrigger = "software"\ntrigger_interval_s = 0.5\n',
+            "camera camera triggers itself: every part would be rejected",
+        ),
     ],
 )
 def test_tables_that_could_have_no_effect_are_refused(tmp_path: Path, more: str, words: str) -> None:
@@ -254,3 +258,22 @@ def test_a_drift_alarm_ends_with_the_watch_that_raised_it(folder: Path) -> None:
         assert change.wait(20) and change.error is None
         wait_until(lambda: any(row.recipe == "cup" for row in now.rows))
         assert not any(alarm.name.startswith("drift camera/lid") for alarm in now.alarms.active())
+
+
+@pytest.mark.parametrize(
+    ("changes", "camera", "words"),
+    [
+        ("rate_hz = 0.01", CAMERA, r"recipes\.other\.camera\.rate_hz 0\.01 gives a frame every 100 s"),
+        (
+            'trigger = "free"',
+            '[camera]\nkind = "aravis"\ntrigger = "software"\n[parts]\nidentity = "given"\n',
+            r"recipes\.other\.camera\.trigger: a recipe changes a camera's settings",
+        ),
+    ],
+)
+def test_a_recipe_that_its_station_could_not_start_with_is_refused(
+    tmp_path: Path, changes: str, camera: str, words: str
+) -> None:
+    (tmp_path / "station.toml").write_text(RECIPES.replace("rate_hz = 10.0", changes) + camera)
+    with pytest.raises(ConfigError, match=words):
+        load_station(tmp_path / "station.toml")
