@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, SecretStr
 
 from segdec_edge.config.load import Settings, check, clear
 from segdec_edge.errors import ConfigError
@@ -39,7 +39,9 @@ class RecipeConfig(Settings):
     def beside(self, folder: Path) -> RecipeConfig:
         """The same with relative paths taken as relative to a folder."""
         reference = None if self.reference is None else folder / from_home(self.reference)
-        return self.model_copy(update={"bundle": folder / from_home(self.bundle), "reference": reference})
+        camera = {key: _beside(key, value, folder) for key, value in self.camera.items()}
+        found = {"bundle": folder / from_home(self.bundle), "reference": reference, "camera": camera}
+        return self.model_copy(update=found)
 
 
 def with_changes(table: Table, changes: Mapping[str, JsonValue], source: str) -> Table:
@@ -47,7 +49,7 @@ def with_changes(table: Table, changes: Mapping[str, JsonValue], source: str) ->
     fixed = sorted({"kind", "name"} & changes.keys())
     if fixed:
         raise ConfigError(f"{source}.{fixed[0]}: a recipe changes a camera's settings, not which one it is. Remove it.")
-    return check(type(table), {**table.model_dump(mode="json"), **changes}, source)
+    return check(type(table), {**{key: _written(value) for key, value in table}, **changes}, source)
 
 
 def fill_bundle(values: Mapping[str, Any], source: str) -> Mapping[str, Any]:
@@ -71,6 +73,15 @@ def fill_bundle(values: Mapping[str, Any], source: str) -> Mapping[str, Any]:
         raise ConfigError(f"{source}: station.recipe is {clear(repr(name))}, {wanted}. Change it.")
     chosen = recipes[name] if isinstance(recipes[name], dict) else {}
     return {**values, "station": {**station, **dict(_taken(chosen))}}
+
+
+def _written(value: object) -> object:
+    """As the file had it: a dump would mask what may hold a login."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _beside(key: str, value: JsonValue, folder: Path) -> JsonValue:
+    return str(folder / from_home(Path(value))) if key == "path" and isinstance(value, str) else value
 
 
 def _taken(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

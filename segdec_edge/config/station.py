@@ -82,9 +82,15 @@ class StationConfig(Settings):
         for name, recipe in self.recipes.items():
             for camera in self.all_cameras:
                 try:
-                    with_changes(camera, recipe.camera, f"recipes.{name}.camera")
+                    changed = with_changes(camera, recipe.camera, f"recipes.{name}.camera")
                 except ConfigError as error:
                     raise ValueError("; ".join(str(error).splitlines())) from error
+                if trigger_of(changed) != trigger_of(camera):
+                    raise ValueError(
+                        f"recipes.{name}.camera.trigger: a recipe changes a camera's settings, not how it is triggered:"
+                        " [parts] and [debounce] are for one way. Remove it."
+                    )
+                self._refuse_rate(changed, f"recipes.{name}.camera")
         return self
 
     @property
@@ -110,13 +116,16 @@ class StationConfig(Settings):
     @model_validator(mode="after")
     def _frames_come_in_time(self) -> StationConfig:
         for camera in self.all_cameras:
-            rate_hz = camera.rate_hz if isinstance(camera, ReplayConfig) else 0.0
-            if rate_hz > 0 and 1 / rate_hz >= self.station.timeout_s:
-                raise ValueError(
-                    f"camera.rate_hz {rate_hz:g} gives a frame every {1 / rate_hz:g} s, wanted less than"
-                    f" station.timeout_s ({self.station.timeout_s:g} s). Raise station.timeout_s."
-                )
+            self._refuse_rate(camera, "camera")
         return self
+
+    def _refuse_rate(self, camera: CameraConfig, table: str) -> None:
+        rate_hz = camera.rate_hz if isinstance(camera, ReplayConfig) else 0.0
+        if rate_hz > 0 and 1 / rate_hz >= self.station.timeout_s:
+            raise ValueError(
+                f"{table}.rate_hz {rate_hz:g} gives a frame every {1 / rate_hz:g} s, wanted less than"
+                f" station.timeout_s ({self.station.timeout_s:g} s). Raise station.timeout_s."
+            )
 
     @model_validator(mode="after")
     def _tables_fit_the_cameras(self) -> StationConfig:
@@ -131,6 +140,11 @@ class StationConfig(Settings):
                 raise ValueError(
                     f"[parts] takes ids or positions from the line, but camera {camera.name} is not triggered by"
                     ' software: nothing is sent with its triggers. Set trigger = "software", or leave [parts] out.'
+                )
+            if told and camera.trigger_interval_s is not None:
+                raise ValueError(
+                    f"[parts] takes ids or positions from the line, but camera {camera.name} triggers itself:"
+                    " every part would be rejected. Remove trigger_interval_s, or leave [parts] out."
                 )
         return self
 
@@ -171,6 +185,6 @@ def load_station(path: Path) -> StationConfig:
             "archive": beside(config.archive, folder),
             "view": config.view.beside(folder),
             "views": {name: view.beside(folder) for name, view in config.views.items()},
-            "recipes": {name: beside(recipe, folder) for name, recipe in config.recipes.items()},
+            "recipes": {name: recipe.beside(folder) for name, recipe in config.recipes.items()},
         }
     )

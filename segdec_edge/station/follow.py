@@ -13,7 +13,7 @@ from segdec_edge.config.rules import DebounceConfig
 from segdec_edge.pictures import light_of
 from segdec_edge.station.alarms import Alarms
 from segdec_edge.station.debounce import Debounce
-from segdec_edge.station.drift import DriftWatch, watch_for
+from segdec_edge.station.drift import DriftNote, DriftWatch, watch_for
 from segdec_edge.station.judging import Bench
 from segdec_edge.station.part import Part
 from segdec_edge.station.reject import RejectFifo
@@ -46,6 +46,7 @@ class Follower:
             numbers = debounce.frames, debounce.defects, debounce.release
             self._debounces = {name: Debounce(*numbers) for name in free}
         self._watches: dict[str, tuple[Bench, DriftWatch | None]] = {}
+        self._drifting: dict[str, set[str]] = {}
 
     def entered(self, part: Part, reading: int | None) -> None:
         """A part was triggered while the line's counter showed reading."""
@@ -61,7 +62,7 @@ class Follower:
             self._debounced(part.camera, verdict.label)
             if watch is not None and part.prepared is not None:
                 for note in watch.observe(verdict.score, light_of(part.prepared)):
-                    (self._alarms.raised if note.raised else self._alarms.cleared)(note.name, note.message)
+                    self._drifted(part.camera, note)
 
     def event(self, camera: str) -> Label | None:
         """What the last frames of a free-running camera say together; None without [debounce]."""
@@ -82,6 +83,8 @@ class Follower:
             return known[1]
         if known is not None:
             self._reset(part.camera)
+            for name in self._drifting.pop(part.camera, ()):  # only the watch that raised it could have cleared it
+                self._alarms.cleared(name, "another backend judges, watched from its first part on")
         watch = self._new_watch(part.camera, judges)
         self._watches[part.camera] = judges, watch
         return watch
@@ -96,6 +99,15 @@ class Follower:
         if missing:
             self._note("drift", missing, camera)
         return watch
+
+    def _drifted(self, camera: str, note: DriftNote) -> None:
+        drifting = self._drifting.setdefault(camera, set())
+        if note.raised:
+            drifting.add(note.name)
+            self._alarms.raised(note.name, note.message)
+        else:
+            drifting.discard(note.name)
+            self._alarms.cleared(note.name, note.message)
 
     def _debounced(self, camera: str, label: Label) -> None:
         one = self._debounces.get(camera)

@@ -80,6 +80,20 @@ def work_of(parts: Iterable[Part]) -> list[Work]:
     ]
 
 
+def by_judges(work: Iterable[Work]) -> list[list[Work]]:
+    """The same, in groups that one call of one backend takes."""
+    groups: list[list[Work]] = []
+    for one in work:
+        for group in groups:
+            limit = one.judges.backend.spec.max_batch
+            if group[0].judges is one.judges and (limit is None or len(group) < limit):
+                group.append(one)
+                break
+        else:
+            groups.append([one])
+    return groups
+
+
 def predicted(work: Sequence[Work]) -> list[Prediction] | Exception:
     """One call of the backend for the whole batch, all of the same judges; a failure as a value."""
     backend, pixels = work[0].judges.backend, [one.prepared for one in work]

@@ -14,7 +14,7 @@ from threading import Condition, Event, Thread
 from segdec_edge.errors import BackendError
 from segdec_edge.station.alarms import Alarms
 from segdec_edge.station.intake import Intake
-from segdec_edge.station.judging import Bench, bug, judged, predicted, told, unusable, work_of
+from segdec_edge.station.judging import Bench, Work, bug, by_judges, judged, predicted, told, unusable, work_of
 from segdec_edge.station.part import Part
 from segdec_edge.station.register import Register
 from segdec_edge.station.supervisor import Turn, guarded, itself, join_all, start_thread
@@ -65,6 +65,7 @@ class Lane:
         self._hung: list[Thread] = []
         self._failures = self._reopened = self._first = 0
         self._closing = False
+        self._fresh = False
 
     def serve(self, intake: Intake) -> None:
         """Take this camera's parts too. Before start()."""
@@ -95,6 +96,7 @@ class Lane:
                 self._retired.append(self.judges)
             self.judges = judges
             self._open = open_judges or self._open
+            self._fresh = True
             self.changed.notify_all()
 
     def check(self, now_ns: int) -> int | None:
@@ -145,7 +147,9 @@ class Lane:
             self._close_retired(turn)
             if self._failures >= FAILURES_IN_A_ROW and self._reopens and not turn.abandoned:
                 self._reopened += 1
-                self._close(turn, self.judges)
+                with self.changed:
+                    failed = None if self._fresh else self.judges
+                self._close(turn, failed)
                 if not self._opens(turn):
                     return
         if not turn.abandoned:
@@ -153,13 +157,17 @@ class Lane:
                 self._close(turn, judges)
 
     def _opens(self, turn: Turn) -> bool:
-        """Whether there is a warm backend now. At the start one try; later as many as it takes."""
+        """Whether there is a warm backend now: opened here, or swapped in meanwhile. At the start one try; later as
+        many as it takes.
+        """
         self._failures = 0
         while not turn.abandoned and not (self._closing and self.opened.is_set()):
             if self._reopened:
                 with self.changed:
                     wait_s = min(REOPEN_S[1], REOPEN_S[0] * 2 ** min(self._reopened - 1, 20))
-                    self.changed.wait_for(lambda: turn.abandoned or self._closing, wait_s)
+                    self.changed.wait_for(lambda: turn.abandoned or self._closing or self._fresh, wait_s)
+            if self._fresh:
+                return self._takes_over(turn, None)
             turn.begin("opening the backend", OPEN_LIMIT_S)
             judges = guarded(self._open, itself)
             turn.done()
@@ -173,13 +181,16 @@ class Lane:
             self._alarms.raised(self.name, f"cannot be opened again: {told(judges)}", bug(judges))
         return False
 
-    def _takes_over(self, turn: Turn, judges: Bench) -> bool:
+    def _takes_over(self, turn: Turn, judges: Bench | None) -> bool:
+        """judges None, or another one swapped in while they were opened: those swapped in judge."""
         with self.changed:
             late = turn.abandoned
-            if not late:
+            needed = not late and not self._fresh
+            if needed:
                 self.judges = judges
+        if not needed:
+            self._close(turn, judges)
         if late:
-            judges.close()
             return False
         if self.opened.is_set():
             _log.warning("%s: opened again", self.name)
@@ -241,6 +252,16 @@ class Lane:
         if not work:
             return
         self._in_hand = parts
+        for alike in by_judges(work):  # of several where a swap came while their pictures were prepared
+            if not turn.abandoned:
+                self._judge_alike(turn, alike)
+        if not turn.abandoned:
+            self._in_hand = []
+
+    def _judge_alike(self, turn: Turn, work: list[Work]) -> None:
+        if self._fresh:
+            with self.changed:
+                self._fresh = work[0].judges is not self.judges
         turn.begin("the backend", self._hang_s)
         outcome = predicted(work)
         turn.done()
@@ -251,7 +272,6 @@ class Lane:
                 trouble = verdict.reason, error
             self._register.settle(one.part, verdict)
         if not turn.abandoned:
-            self._in_hand = []
             self._count(trouble)
 
     def _count(self, trouble: tuple[str, Exception | None] | None) -> None:

@@ -33,7 +33,7 @@ from segdec_edge.station.register import Register, unjudged
 from segdec_edge.station.setup import StationSource, Tuning
 from segdec_edge.station.statistics import RunSummary, Statistics
 from segdec_edge.station.stop import Stop
-from segdec_edge.station.supervisor import Watch
+from segdec_edge.station.supervisor import Watch, guarded
 from segdec_edge.station.triggered import TriggeredGrab
 from segdec_edge.types import Camera, Label, Output, Verdict
 
@@ -85,7 +85,7 @@ class Station:
         self.follower = follower or Follower(self.alarms, recorder.note)
         for grab in self._grabs.values():
             if isinstance(grab, TriggeredGrab):
-                grab.entered = self.follower.entered
+                grab.entered = self._entered
         self._changers: list[Changer] = []
         self._issued, self._last_reason, self._issuing = Counter[str](), "", Lock()
         self._watch = self._make_watch()
@@ -253,7 +253,7 @@ class Station:
         for outlet in self._outlets:
             outlet.put(verdict, frame)
         self._recorder.put(verdict, frame)
-        self.follower.decided(part, verdict)
+        guarded(lambda: self.follower.decided(part, verdict), self._follow_failed)  # the verdict is out by now
         part.stage_ms["issue"] = (time.monotonic_ns() - began_ns) / 1e6
         self._statistics.add(verdict, lost=frame is None, stage_ms=part.stage_ms)
         with self._issuing:
@@ -262,6 +262,12 @@ class Station:
             self._last_reason = verdict.reason if new else self._last_reason
         if new:  # the same fault at 60 Hz is one line
             _log.warning("part %s is UNKNOWN: %s", verdict.part_id, verdict.reason)
+
+    def _entered(self, part: Part, reading: int | None) -> None:
+        guarded(lambda: self.follower.entered(part, reading), self._follow_failed)
+
+    def _follow_failed(self, error: Exception) -> None:
+        self.alarms.raised("follow", f"what follows a verdict failed: {type(error).__name__}: {error}", error)
 
     def _balances(self) -> list[Balance]:
         balances = []

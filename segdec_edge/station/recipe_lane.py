@@ -14,7 +14,6 @@ class LaneRecipes:
 
     def __init__(self, recipes: Recipes, first: str) -> None:
         self.recipes, self._first = recipes, first
-        self._current: Loaded | None = None
         self._lane: Lane | None = None
 
     def bind(self, lane: Lane) -> None:
@@ -27,17 +26,16 @@ class LaneRecipes:
 
     def current(self) -> Loaded:
         """What the next part is judged by. Raises RecipeError before the first was opened."""
-        if self._current is None:
+        judges = None if self._lane is None else self._lane.judges
+        if not isinstance(judges, Loaded):
             raise RecipeError(f"recipe {self._first} is not open yet. Swap once the station is ready.")
-        return self._current
+        return judges
 
     def swap(self, new: Loaded) -> None:
         """Judge with `new` from the next part on."""
         if self._lane is None:
             raise RecipeError(f"recipe {new.recipe}: no backend to swap it into. Bind the lane first.")
-        self._current = new
         self._lane.swap(new, partial(self._open, new.recipe))
 
     def _open(self, name: str) -> Loaded:
-        self._current = self.recipes.load(name, unchecked=True)
-        return self._current
+        return self.recipes.load(name, unchecked=True)

@@ -178,9 +178,15 @@ class Changer:
             error = " ".join(str(refusal).split())
         finally:
             if loaded is None:
-                self._refused(change, f"recipe {change.name} refused, {self._target.current().recipe} goes on: {error}")
+                self._refused(change, f"recipe {change.name} refused, {self._goes_on()}: {error}")
         if loaded is not None:
             self._finish(change, loaded)
+
+    def _goes_on(self) -> str:
+        try:
+            return f"{self._target.current().recipe} goes on"
+        except RecipeError:
+            return "the first one is not open yet"
 
     def _finish(self, change: Change, loaded: Loaded) -> None:
         with self._lock:

@@ -80,7 +80,9 @@ def make_station(
     for name, lane in lanes.items():
         lane.bind(station.lane(name))
         if config.recipes:
-            station.serve_recipes(Changer(lane.recipes, lane, alarms.raised, partial(_swapped, recorder, alarms)))
+            own = ALARM if len(lanes) == 1 else f"{ALARM} {name}"  # what one takes does not clear what another refused
+            raised = partial(_refused, alarms, own)
+            station.serve_recipes(Changer(lane.recipes, lane, raised, partial(_swapped, recorder, alarms, own)))
     return station
 
 
@@ -149,9 +151,13 @@ def _follower(config: StationConfig, recorder: Recorder, alarms: Alarms) -> Foll
     return Follower(alarms, recorder.note, drift=config.drift, debounce=config.debounce, free=free, reject=fifo)
 
 
-def _swapped(recorder: Recorder, alarms: Alarms, loaded: Loaded) -> None:
+def _refused(alarms: Alarms, own: str, name: str, message: str) -> None:
+    alarms.raised(own, message)
+
+
+def _swapped(recorder: Recorder, alarms: Alarms, own: str, loaded: Loaded) -> None:
     recorder.note("recipe", f"{loaded.recipe}: model {loaded.bundle_sha256[:12]}; {loaded.checked}")
-    alarms.cleared(ALARM, f"{loaded.recipe} judges")
+    alarms.cleared(own, f"{loaded.recipe} judges")
 
 
 def _source(config: StationConfig, camera: CameraConfig) -> StationSource:

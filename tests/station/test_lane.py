@@ -268,3 +268,97 @@ def test_stop_ends_with_a_verdict_for_what_the_backend_never_answers(tmp_path: P
         one.end()
         assert time.monotonic() - began < 8.0
     assert [row.reason for row in one.rows] == ["the station stopped before its verdict"] * 3
+
+
+def swapped_in(backend: FakeBackend) -> Judges:
+    return Judges(backend, {name: Inspector(backend, Rule(0.5), "cd" * 32) for name in ("camera", "left", "right")})
+
+
+@pytest.mark.parametrize("is_opening", [True, False])
+def test_what_is_swapped_in_while_the_old_one_is_opened_again_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_opening: bool
+) -> None:
+    """Without waiting for the back-off, and never taken back by the one that was being opened."""
+    monkeypatch.setattr("segdec_edge.station.lane.REOPEN_S", (0.02, 0.02) if is_opening else (60.0, 60.0))
+    opening, go_on, made = threading.Event(), threading.Event(), []
+
+    def fail(picture) -> float:
+        raise BackendError("device lost")
+
+    def opener() -> FakeBackend:
+        if made:
+            opening.set()
+            go_on.wait(20.0)
+        made.append(FakeBackend(level if made else fail))
+        return made[-1]
+
+    new = FakeBackend(lambda _: 0.9)
+    line = TriggeredLine([[GOOD] * 99])
+    with running(tmp_path, {"camera": line}, opener, **SOFTWARE) as one:
+        shoot(one, 5)
+        if is_opening:
+            assert opening.wait(20.0)
+        wait_until(lambda: made[0].closed == 1)
+        one.station.lane().swap(swapped_in(new))
+        go_on.set()
+        if is_opening:
+            wait_until(lambda: len(made) == 2 and made[1].closed == 1)
+        shoot(one, 3)
+    assert [row.bundle_sha256[:2] for row in one.rows] == ["ab"] * 5 + ["cd"] * 3
+    assert one.seen.labels() == ["UNKNOWN"] * 5 + ["DEFECT"] * 3
+    assert len(made) == (2 if is_opening else 1)
+
+
+def test_what_is_swapped_in_while_the_old_one_hangs_judges_at_once(tmp_path: Path) -> None:
+    line = TriggeredLine([[GOOD] * 9])
+    backends = Backends(hanging(line.release, 1), level)
+    new = FakeBackend(lambda _: 0.9)
+    with running(tmp_path, {"camera": line}, backends, tuning=QUICK, deadline_ms=100.0, **SOFTWARE) as one:
+        shoot(one, 2)
+        one.station.lane().swap(swapped_in(new))
+        wait_until(lambda: "backend" in one.active())
+        shoot(one, 3)
+        assert backends.opened == 1
+    assert one.seen.labels() == ["OK", "UNKNOWN"] + ["DEFECT"] * 3
+    assert new.closed == 1
+
+
+def test_a_swap_while_a_batch_is_prepared_gives_each_part_the_backend_it_was_prepared_for(tmp_path: Path) -> None:
+    """Free-running cameras are prepared by the lane: the swap comes between two pictures of one batch."""
+    old, new = FakeBackend(lambda _: 0.1), FakeBackend(lambda _: 0.9)
+    lines = {name: Line([[GOOD, "idle"]]) for name in ("left", "right")}
+    tuning = Tuning(batch_ms=1000.0)
+    with running(tmp_path, lines, lambda: old, ready=False, policy="latest", timeout_s=30.0, tuning=tuning) as one:
+        wait_until(one.station.ready.is_set)
+        lane = one.station.lane()
+        swaps = itertools.count()
+        for inspector in lane.judges.inspectors.values():
+
+            def prepare(frame, prepare=inspector.prepare):
+                pixels = prepare(frame)
+                if next(swaps) == 0:
+                    lane.swap(swapped_in(new))
+                return pixels
+
+            inspector.prepare = prepare
+        for line in lines.values():
+            line.go.set()
+        wait_until(lambda: len(one.seen.verdicts) == 2)
+    assert {(row.bundle_sha256[:2], row.verdict) for row in one.rows} == {("ab", "OK"), ("cd", "DEFECT")}
+
+
+def test_what_fails_after_a_verdict_loses_none_and_is_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("bug")
+
+    line = TriggeredLine([[GOOD] * 5 + ["hang"]])
+    with running(tmp_path, {"camera": line}, deadline_ms=300.0, **SOFTWARE) as one:
+        monkeypatch.setattr(one.station.follower, "decided", fail)
+        monkeypatch.setattr(one.station.follower, "entered", fail)
+        shoot(one, 5)
+        shoot(one, 2)
+        assert "follow" in one.active()
+        assert one.station.lane().judges is not None and one.station.summary().parts == 7
+    assert one.seen.labels() == ["OK"] * 5 + ["UNKNOWN"] * 2
+    assert [row.reason[:4] for row in one.rows[5:]] == ["late"] * 2
+    assert one.active() == {"follow"}

@@ -13,6 +13,8 @@ import cv2
 import pytest
 
 from segdec_edge.bundle import read_bundle, set_profile, utc_now
+from segdec_edge.config.camera import RtspConfig
+from segdec_edge.config.recipes import RecipeConfig, with_changes
 from segdec_edge.config.station import load_station
 from segdec_edge.deploy.reference import make_reference
 from segdec_edge.errors import ConfigError, RecipeError
@@ -25,6 +27,8 @@ from segdec_edge.station.alarms import Alarms
 from segdec_edge.station.events import CameraState
 from segdec_edge.station.loop import Station
 from segdec_edge.station.part import new_run_id
+from segdec_edge.station.recipe_lane import LaneRecipes
+from segdec_edge.station.recipes import Changer, Recipes
 from segdec_edge.station.recorder import Recorder
 from segdec_edge.station.reject import RejectFifo
 from segdec_edge.station.run import make_station
@@ -193,9 +197,83 @@ def test_the_reject_queue_follows_parts_from_trigger_to_verdict(tmp_path: Path) 
             '[debounce]\nframes = 3\ndefects = 2\n[camera]\nkind = "aravis"\ntrigger = "software"\n',
             "camera camera is triggered: each frame is a part of its own",
         ),
+        (
+            '[parts]\nidentity = "given"\n[camera]\nkind = "aravis"\ntrigger = "software"\ntrigger_interval_s = 0.5\n',
+            "camera camera triggers itself: every part would be rejected",
+        ),
     ],
 )
 def test_tables_that_could_have_no_effect_are_refused(tmp_path: Path, more: str, words: str) -> None:
     (tmp_path / "station.toml").write_text(ONE + (more if "[camera]" in more else CAMERA + more))
+    with pytest.raises(ConfigError, match=words):
+        load_station(tmp_path / "station.toml")
+
+
+def test_a_recipe_that_is_asked_for_before_the_first_is_open_is_refused_and_the_next_is_not(folder: Path) -> None:
+    recipes = LaneRecipes(Recipes(load_recipes(folder), lambda *_: {}), "lid")
+    changer = Changer(recipes.recipes, recipes)
+    for _ in range(2):
+        refused = changer.request("bare")
+        assert refused.wait(20)
+        assert "has no reference pictures" in (refused.error or "")
+
+
+def load_recipes(folder: Path) -> dict[str, RecipeConfig]:
+    (folder / "station.toml").write_text(RECIPES + CAMERA)
+    return load_station(folder / "station.toml").all_recipes
+
+
+def test_a_recipe_of_one_backend_does_not_clear_the_refusal_of_another(folder: Path) -> None:
+    cameras = "".join(CAMERA.replace("[camera]", f'[[cameras]]\nname = "{name}"') for name in ("left", "right"))
+    text = RECIPES.replace("[station]", "[station]\nown_backends = true") + cameras
+    with live(folder, text) as now:
+        refused, taken = now.station._changers
+        assert refused.request("bare").wait(20) and taken.request("cup").wait(20)
+        wait_until(lambda: now.events("recipe"))
+        assert [alarm.name for alarm in now.alarms.active()] == ["recipe backend left"]
+
+
+def test_a_recipe_changes_pictures_beside_the_file_and_keeps_addresses(folder: Path) -> None:
+    (folder / "station.toml").write_text(RECIPES.replace("rate_hz = 10.0", 'path = "cups"') + CAMERA)
+    config = load_station(folder / "station.toml")
+    assert config.recipes["other"].camera == {"path": str(folder / "cups")}
+    rtsp = '[camera]\nkind = "rtsp"\nurl = "rtsp://me:secret@host/one"\n'
+    (folder / "station.toml").write_text(RECIPES.replace("rate_hz = 10.0", 'transport = "udp"') + rtsp)
+    config = load_station(folder / "station.toml")
+    changed = with_changes(config.all_cameras[0], config.recipes["other"].camera, "recipes.other.camera")
+    assert isinstance(changed, RtspConfig)
+    assert (changed.url.get_secret_value(), changed.transport) == ("rtsp://me:secret@host/one", "udp")
+    assert "secret" not in repr(changed)
+
+
+def test_a_drift_alarm_ends_with_the_watch_that_raised_it(folder: Path) -> None:
+    seen = [Seen(False, 0.1 + 0.01 * (number % 7), (40.0 + number % 7, 15.0)) for number in range(40)]
+    model = read_bundle(folder / "lid.bundle").meta.model.sha256
+    made = profile_of(seen, data="made", subset="train", model_sha256=model, when=utc_now())
+    set_profile(folder / "lid.bundle", made)
+    fast = "[drift]\nwindow = 200\npatience = 100\n"
+    with live(folder, RECIPES + CAMERA.replace("400", "0") + fast) as now:
+        wait_until(lambda: any(alarm.name.startswith("drift camera/lid") for alarm in now.alarms.active()))
+        (change,) = now.station.change_recipe("cup")
+        assert change.wait(20) and change.error is None
+        wait_until(lambda: any(row.recipe == "cup" for row in now.rows))
+        assert not any(alarm.name.startswith("drift camera/lid") for alarm in now.alarms.active())
+
+
+@pytest.mark.parametrize(
+    ("changes", "camera", "words"),
+    [
+        ("rate_hz = 0.01", CAMERA, r"recipes\.other\.camera\.rate_hz 0\.01 gives a frame every 100 s"),
+        (
+            'trigger = "free"',
+            '[camera]\nkind = "aravis"\ntrigger = "software"\n[parts]\nidentity = "given"\n',
+            r"recipes\.other\.camera\.trigger: a recipe changes a camera's settings",
+        ),
+    ],
+)
+def test_a_recipe_that_its_station_could_not_start_with_is_refused(
+    tmp_path: Path, changes: str, camera: str, words: str
+) -> None:
+    (tmp_path / "station.toml").write_text(RECIPES.replace("rate_hz = 10.0", changes) + camera)
     with pytest.raises(ConfigError, match=words):
         load_station(tmp_path / "station.toml")

@@ -1,0 +1,83 @@
+"""A ledger on a disk of 1 MB that fills up while the station runs, by its file as `segdec run` has it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+
+from segdec_edge.outputs.ledger import read_rows
+from segdec_edge.outputs.ledger_check import check_ledger
+from tests.deploy.bright_parts import SIZE_HW, bright_bundle
+from tests.fakes import plain_part
+from tests.station.scripted import GOOD, Line, running, wait_until
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB, where this user may mount one."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_on_a_full_disk_inspection_goes_on_and_every_output_is_told(small_disk: Path) -> None:
+    line = Line([[GOOD] * 600 + ["idle"]], pause_s=0.005)
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(880_000))
+    with running(small_disk, {"camera": line}, policy="lossless", timeout_s=60.0, queue=64) as one:
+        wait_until(lambda: "ledger" in one.active(), 60.0)
+        wait_until(lambda: len(one.seen.verdicts) == 600, 60.0)
+        assert one.active() == {"ledger"}
+        filler.unlink()
+        wait_until(lambda: "ledger" not in one.active(), 60.0)
+    assert not one.error
+    found = check_ledger(one.path)
+    assert found.is_whole and found.parts == 600
+    assert [row.part_id for row in one.rows] == [verdict.part_id for verdict in one.seen.verdicts]
+
+
+def test_a_disk_that_stays_full_is_told_in_one_line_and_names_what_is_not_in_the_ledger(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    bright_bundle(tmp_path / "lid.bundle", None)
+    (tmp_path / "pictures").mkdir()
+    assert cv2.imwrite(str(tmp_path / "pictures" / "one.png"), plain_part(50, SIZE_HW))
+    (tmp_path / "station.toml").write_text(
+        '[station]\nbundle = "lid.bundle"\nbackend = "onnxruntime"\n'
+        '[camera]\npath = "pictures"\nloop = true\n'
+        f'[ledger]\npath = "{small_disk}/ledger.sqlite"\n[archive]\nkeep = "all"\npath = "{small_disk}/pictures"\n'
+    )
+    run = [sys.executable, "-m", "segdec_edge", "run", str(tmp_path / "station.toml")]
+    with subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = []
+        for text in process.stderr:
+            told.append(text.rstrip())
+            if "alarm ledger:" in text:
+                break
+        time.sleep(1.0)
+        process.send_signal(signal.SIGTERM)
+        told += [text.rstrip() for text in process.stderr]
+    assert process.returncode == 1
+    assert sum("alarm ledger:" in text for text in told) == 1
+    assert not any("Traceback" in text for text in told)
+    assert re.match(r"segdec: \d+ parts were decided but not recorded; the log names them", told[-1])
+    found = check_ledger(small_disk / "ledger.sqlite")
+    assert not found.damage and not found.repeated
+    named = {match[1] for text in told if (match := re.search(r"decided but not recorded: part (\S+)", text))}
+    rows = {row.part_id for row in read_rows(small_disk / "ledger.sqlite")}
+    assert named and not named & rows
+    numbers = sorted(int(part.rsplit("-", 1)[1]) for part in named | rows)
+    assert numbers == list(range(len(numbers)))
