@@ -46,6 +46,9 @@ class _Reader:
         shown = self._input(self._input(HEATMAP, "Squeeze"), "Sigmoid")
         decision, joined = self._chain(features, "")
         volume, same = self._maker(joined, "Concat").input
+        if self._maker(same).op_type == "MaxPool":  # pooled before they were joined, as graph_write does
+            volume, same = self._pooled(volume), self._pooled(same)
+            decision = (Pool(), *decision)
         if features != same_features or len({logits, same_logits, shown, same}) != 1:
             raise _foreign(gemm)
         segmentation, _ = self._chain(logits, volume)
@@ -70,7 +73,7 @@ class _Reader:
             match node.op_type:
                 case "Relu":
                     layers.append(Relu())
-                case "MaxPool" if [2, 2] == _attribute(node, "kernel_shape") == _attribute(node, "strides"):
+                case "MaxPool" if _halves(node):
                     layers.append(Pool())
                 case "Conv":
                     layers.append(self._conv(node))
@@ -82,6 +85,13 @@ class _Reader:
                     break
             value = node.input[0]
         return tuple(layers[::-1]), value
+
+    def _pooled(self, value: str) -> str:
+        """What a pooling by two takes."""
+        node = self._maker(value, "MaxPool")
+        if not _halves(node):
+            raise _foreign(node)
+        return str(node.input[0])
 
     def _conv(self, node: onnx.NodeProto) -> Conv:
         weight, *rest = (float32(self._constant(name, node)) for name in node.input[1:])
@@ -143,6 +153,10 @@ def _without_detours(graph: onnx.GraphProto) -> None:
             while name in same:
                 name = same[name]
             node.input[index] = name
+
+
+def _halves(node: onnx.NodeProto) -> bool:
+    return bool([2, 2] == _attribute(node, "kernel_shape") == _attribute(node, "strides"))
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:

@@ -82,8 +82,7 @@ def _write(writer: _Writer, network: Network, size_hw: tuple[int, int]) -> None:
     eighth_hw = after(network.trunk, size_hw)
     volume = _layers(writer, network.trunk, planes, VOLUME, size_hw)
     segmentation = _layers(writer, network.segmentation, volume, SEGMENTATION, eighth_hw)
-    both = writer.add("Concat", [volume, segmentation], "decision.input", axis=1)
-    features = _layers(writer, network.decision, both, FEATURES, eighth_hw)
+    features = _decision(writer, network, volume, segmentation, eighth_hw)
     pooled = [
         writer.add(op, [value], f"{value}.{word}", axes=[2, 3], keepdims=0)
         for value in (features, segmentation)
@@ -95,6 +94,18 @@ def _write(writer: _Writer, network: Network, size_hw: tuple[int, int]) -> None:
     axis = writer.constant("axis", [1], np.int64)
     writer.add("Squeeze", [writer.add("Sigmoid", [logit], "fc.sigmoid"), axis], SCORE)
     writer.add("Squeeze", [writer.add("Sigmoid", [segmentation], "segmentation.sigmoid"), axis], HEATMAP)
+
+
+def _decision(writer: _Writer, network: Network, volume: str, segmentation: str, eighth_hw: tuple[int, int]) -> str:
+    """Pooled before they are put side by side, which gives the same and moves a quarter of the memory."""
+    sides, layers = [volume, segmentation], network.decision
+    if isinstance(layers[0], Pool):
+        layers = layers[1:]
+        sides = [
+            _pool(writer, side, f"decision.{word}") for side, word in zip(sides, (VOLUME, SEGMENTATION), strict=True)
+        ]
+        eighth_hw = after([Pool()], eighth_hw)
+    return _layers(writer, layers, writer.add("Concat", sides, "decision.input", axis=1), FEATURES, eighth_hw)
 
 
 def _standardised(writer: _Writer, value: str, wanted: Standardise) -> str:
@@ -125,8 +136,12 @@ def _layers(writer: _Writer, layers: Sequence[Layer], value: str, name: str, siz
             case Relu():
                 value = writer.add("Relu", [value], f"{name}.{index}.relu")
             case Pool():
-                value = writer.add("MaxPool", [value], f"{name}.{index}.pool", kernel_shape=[2, 2], strides=[2, 2])
+                value = _pool(writer, value, f"{name}.{index}.pool")
     return value
+
+
+def _pool(writer: _Writer, value: str, name: str) -> str:
+    return writer.add("MaxPool", [value], name, kernel_shape=[2, 2], strides=[2, 2])
 
 
 def _conv(writer: _Writer, layer: Conv, value: str) -> str:

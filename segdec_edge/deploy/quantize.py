@@ -17,7 +17,7 @@ import onnx
 from segdec_edge.bundle import Bundle
 from segdec_edge.deploy.calibration import CalibrationSet
 from segdec_edge.deploy.half import LARGEST, half_layers, to_half
-from segdec_edge.deploy.qdq import Activations, Layer, named_layers, only, quantisable, with_qdq
+from segdec_edge.deploy.qdq import Activations, Layer, before_pools, named_layers, only, quantisable, with_qdq
 from segdec_edge.deploy.ranges import Calibrator, Histogram, load_cache, observe, range_of, save_cache
 from segdec_edge.errors import QuantizeError
 from segdec_edge.files import temporary_folder
@@ -60,7 +60,7 @@ class Int8Graphs:
 
     def variant(self, int8_layers: Sequence[Layer], rest: Rest | None = None) -> bytes:
         """The graph with these layers in INT8 and the other convolutions as `rest` (fp16, fp32; None: the options')."""
-        graph = only(self.quantised, self.original, int8_layers)
+        graph = before_pools(only(self.quantised, self.original, int8_layers))
         made = to_half(graph) if (rest or self.options.rest) == "fp16" else graph
         return bytes(made.SerializeToString())
 

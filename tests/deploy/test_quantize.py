@@ -118,6 +118,29 @@ def test_all_backends_agree_on_int8_and_stay_near_fp32(
         assert np.abs(found.heatmap - wanted.heatmap).max() > 1e-4, name  # it is INT8
 
 
+def test_pooling_works_on_int8_and_changes_no_score(bundles: dict[str, Bundle], graphs: dict[str, Int8Graphs]) -> None:
+    made, pixels = graphs["batch"], textures(3)
+    with_pools_before = onnx.load_from_string(made.variant(made.layers, "fp32"))
+    onnx.checker.check_model(with_pools_before, full_check=True)
+    makers = {name: node for node in with_pools_before.graph.node for name in node.output}
+    feeding = [makers[node.input[0]].op_type for node in with_pools_before.graph.node if node.op_type == "MaxPool"]
+    assert feeding == ["DequantizeLinear"] * 6
+    for new, old in zip(exact(with_pools_before, pixels), exact(made.quantised, pixels), strict=True):
+        np.testing.assert_array_equal(new, old)
+    without = onnx.load_from_string(made.variant([layer for layer in made.layers if layer.name != "volume.6"], "fp32"))
+    makers = {name: node for node in without.graph.node for name in node.output}
+    pool = next(node for node in without.graph.node if node.op_type == "MaxPool" and "volume.5" in node.name)
+    assert makers[pool.input[0]].op_type == "Relu"
+
+
+def exact(model: onnx.ModelProto, pixels: Pixels) -> list[np.ndarray]:
+    """What the graph gives as it is written, no kernel exchanged for a faster one."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return list(session.run(None, {session.get_inputs()[0].name: pixels}))
+
+
 def test_leaving_layers_out_is_the_same_as_never_quantising_them(
     bundles: dict[str, Bundle], graphs: dict[str, Int8Graphs], tmp_path: Path
 ) -> None:
