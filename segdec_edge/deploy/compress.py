@@ -24,6 +24,8 @@ from segdec_edge.deploy.walk import Progress, States, rebuilt
 from segdec_edge.errors import BundleError
 from segdec_edge.types import Pixels
 
+BLOCK = 16
+"""Channels that INT8 convolutions compute together, on CPUs with AVX-512 as on tensor cores: 18 take as long as 32."""
 _RIDGE = 1e-6
 """Of the mean variance: keeps channels that never move from blowing up the regression."""
 
@@ -96,7 +98,8 @@ def choose_ranks(found: Mapping[str, Spectrum], share: float) -> dict[str, int]:
     """Ranks, for layers where that pays, with which all of them together cost at most `share` of the operations.
 
     Greedy: the step goes whose loss, as a share of what is left of its layer, is smallest for each operation saved.
-    A layer that is better left whole has no rank.
+    A layer that is better left whole has no rank. Ranks fill blocks of 16 channels, or of a quarter of a layer
+    with fewer than 32; one block is the least.
     """
     ranks = {name: len(one.energies) for name, one in found.items()}
     steps = {name: _best_step(one, ranks[name]) for name, one in found.items()}
@@ -117,7 +120,7 @@ def _cost(one: Spectrum, rank: int) -> int:
 def _best_step(one: Spectrum, rank: int) -> tuple[float, int]:
     """Loss for each operation saved, and the rank of the best step down; inf where there is none."""
     kept = np.cumsum(one.energies)
-    lower = np.arange(1, rank)
+    lower = _full_blocks(len(kept), rank)
     saved = _cost(one, rank) - lower * one.cost_each
     able = (saved > 0) & (kept[lower - 1] > 0)
     if not able.any():
@@ -125,6 +128,16 @@ def _best_step(one: Spectrum, rank: int) -> tuple[float, int]:
     losses = np.log(kept[rank - 1] / kept[lower[able] - 1]) / saved[able]
     best = int(np.argmin(losses))
     return float(losses[best]), int(lower[able][best])
+
+
+def _full_blocks(outputs: int, rank: int) -> NDArray[np.int64]:
+    """The ranks below `rank` that leave no part of a block empty, smallest first."""
+    block = _block(outputs)
+    return np.arange(block, rank, block)
+
+
+def _block(outputs: int) -> int:
+    return BLOCK if outputs >= 2 * BLOCK else max(1, outputs // 4)
 
 
 def factorised(network: Network, pixels: Pixels, ranks: Mapping[str, int], progress: Progress | None = None) -> Network:
@@ -171,8 +184,17 @@ def without_dead(network: Network, pixels: Pixels) -> Network:
     )
 
 
+def _filling_blocks(alive: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """As many dead channels stay as fill the last block: a part of one takes as long as the whole."""
+    kept: NDArray[np.bool_] = alive.copy()
+    short = -int(alive.sum()) % _block(len(alive))
+    kept[np.flatnonzero(~alive)[:short]] = True
+    return kept
+
+
 def _alive(network: Network, pixels: Pixels) -> dict[int, NDArray[np.bool_]]:
-    """Which outputs of each convolution of the trunk are ever above zero behind their ReLU, by the layer's index."""
+    """Which outputs of each convolution of the trunk are ever above zero behind their ReLU, or stay to fill a block; by
+    the layer's index."""
     alive: dict[int, NDArray[np.bool_]] = {}
     with torch.inference_mode():
         for one in pixels:
@@ -181,7 +203,7 @@ def _alive(network: Network, pixels: Pixels) -> dict[int, NDArray[np.bool_]]:
                 x = run([layer], x)
                 if isinstance(layer, Relu) and isinstance(network.trunk[index - 1], Conv):
                     alive[index - 1] = alive.get(index - 1, False) | (x.amax(dim=(0, 2, 3)).numpy() > 0)
-    return alive
+    return {index: _filling_blocks(found) for index, found in alive.items()}
 
 
 def _outputs(conv: Layer, kept: NDArray[np.bool_]) -> Conv:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from segdec_edge.bundle import Bundle, read_bundle
 from segdec_edge.data.samples import Sample
-from segdec_edge.data.splits import Split
+from segdec_edge.data.splits import Split, split_by_part
 from segdec_edge.deploy.compress import Spectrum, choose_ranks, factorised, require_folded, spectra, without_dead
-from segdec_edge.deploy.distil import DEFAULT, Recipe, StepProgress, Targets
+from segdec_edge.deploy.distil import DEFAULT, Recipe, StepProgress
 from segdec_edge.deploy.gate import (
     MAX_AP_DROP,
     Comparison,
@@ -23,6 +23,7 @@ from segdec_edge.deploy.gate import (
     require_exam,
 )
 from segdec_edge.deploy.graph_read import read_network
+from segdec_edge.deploy.lessons import Lessons, lessons_of
 from segdec_edge.deploy.network import Network, operations
 from segdec_edge.deploy.rebuild import (
     PICTURES,
@@ -33,16 +34,17 @@ from segdec_edge.deploy.rebuild import (
     facts_of_content,
     material_of,
     open_for_rebuilding,
-    tuned,
-    wanted_of,
 )
 from segdec_edge.deploy.shift import Shift, score_graph, shift_of
 from segdec_edge.errors import BundleError, DataError, GateError
 from segdec_edge.evaluation.scoring import ScoredSample
 from segdec_edge.files import make_folder, write_atomic
 
-SHARES = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025)
-"""Shares of the operations that are tried, a factor of about 1.4 apart."""
+SHARES = (0.4, 0.3, 0.2, 0.15, 0.12, 0.1, 0.07, 0.05, 0.035, 0.025)
+"""Shares of the operations that are tried."""
+FIRST = 0.15
+HELD_BACK = 1 / 3
+"""Of the training parts, where no validation pictures can choose: kept from what candidates learn on."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,9 @@ def compress_bundle(
     """Write job.out, or nothing where none of the candidates keeps its accuracy. search: one prepared for the same
     bundle, teacher and data before.
 
-    Which share is the smallest that passes is decided on validation pictures, or on the training ones where the split
-    has no validation; the gate then judges that one on job.subset. Raises GateError, BundleError, CalibrationError.
+    Which share is the smallest that passes is decided on validation pictures. Where the split has none, a third of the
+    training parts is held back from what the candidates learn on, and decides; the share that it chose is then made
+    again from all of them. The gate judges that one on job.subset. Raises GateError, BundleError, CalibrationError.
     """
     require_elsewhere(job.out, job.bundle, *([job.teacher] if job.teacher else []))
     search = search or Search.prepare(job, say, progress)
@@ -130,8 +133,8 @@ class Search:
     opened: Opened
     spectra: Mapping[str, Spectrum]
     few: Material
-    everything: Material
-    targets: Targets
+    lessons: Lessons
+    held_back: frozenset[str]
     selection: tuple[Sample, ...]
     chosen_on: str
     scored: tuple[ScoredSample, ...]
@@ -150,17 +153,18 @@ class Search:
         require_folded(opened.network)
         # What refuses it must not come after the work.
         require_exam(exam_for(opened.bundle, job.data, job.subset, job.backend), _gate_drop(job))
-        selection, chosen_on = _selection(opened, job)
+        selection, chosen_on, held_back = _selection(opened, job)
         everything = material_of(opened)
-        few = material_of(opened, min(job.pictures, len(everything.pixels)))
+        able = sum(name not in held_back for name in everything.names)
+        few = material_of(opened, min(job.pictures, able), without=held_back)
         say(f"measuring what each layer gives out on {len(few.pixels)} of {len(everything.pixels)} training pictures")
         found = spectra(opened.network, few.pixels, opened.spec.size_hw)
         teacher = opened.network if job.teacher is None else _teacher(job.teacher, opened)
         say(f"scoring {len(everything.pixels)} training pictures with the network to learn from")
-        targets = wanted_of(teacher, everything, job.recipe, job.work)
+        lessons = lessons_of(teacher, everything, job.recipe, job.work)
         say(f"scoring {len(selection)} {chosen_on} pictures with the bundle as it is")
         scored = score_graph(opened.bundle.model_path.read_bytes(), opened.spec, job.backend, selection)
-        return Search(job, opened, found, few, everything, targets, selection, chosen_on, scored, say, progress)
+        return Search(job, opened, found, few, lessons, held_back, selection, chosen_on, scored, say, progress)
 
     def only(self, share: float) -> tuple[list[Candidate], tuple[Candidate, bytes] | None]:
         """The share that was asked for, whatever it does: the gate judges it."""
@@ -168,57 +172,72 @@ class Search:
         return [made[0]], made
 
     def found(self) -> tuple[list[Candidate], tuple[Candidate, bytes] | None]:
-        """The curve, and the smallest share that passes: from the middle of SHARES downwards, or else upwards.
+        """The curve, and the smallest share that passes: from FIRST downwards, or else upwards.
 
         Small candidates are tuned fastest, so the large ones are made only where they are needed.
         """
-        middle = len(SHARES) // 2
         curve: list[Candidate] = []
         best: tuple[Candidate, bytes] | None = None
-        for share in SHARES[middle:]:
-            made = self.candidate(share)
+        lessons = self.lessons.without(self.held_back)
+        for share in self._downwards():
+            made = self.candidate(share, lessons)
             curve.append(made[0])
             if not made[0].passed:
                 break
             best = made
-        for share in reversed(SHARES[:middle]):
+        for share in sorted(one for one in SHARES if one > FIRST):
             if best is not None:
                 break
-            made = self.candidate(share)
+            made = self.candidate(share, lessons)
             curve.insert(0, made[0])
             best = made if made[0].passed else None
+        if best is not None and self.held_back:
+            self.say(f"{best[0].share:.1%} of the operations again, from all training pictures")
+            best = best[0], self._content(best[0].share, best[0].ranks, self.lessons)
         return curve, best
 
-    def candidate(self, share: float) -> tuple[Candidate, bytes]:
-        """One point of the curve with its model.onnx; what an earlier run left in the work folder is taken again."""
+    def _downwards(self) -> list[float]:
+        """Shares from FIRST on that lead to other ranks: there is a lowest one."""
+        ranks = {share: choose_ranks(self.spectra, share) for share in SHARES if share <= FIRST}
+        return [share for share, larger in zip(ranks, [None, *ranks.values()], strict=False) if ranks[share] != larger]
+
+    def candidate(self, share: float, lessons: Lessons | None = None) -> tuple[Candidate, bytes]:
+        """One point of the curve with its model.onnx, from these lessons or all."""
         job, ranks = self.job, choose_ranks(self.spectra, share)
-        kept = None if job.work is None else job.work / f"{self._key(ranks)}.onnx"
-        if kept is not None and kept.exists():
-            content = kept.read_bytes()
-        else:
-            content = self._made(share, ranks)
-            if kept is not None:
-                make_folder(kept.parent)
-                write_atomic(kept, content)
+        content = self._content(share, ranks, lessons or self.lessons)
         shift, before = self._shift(content), self.before
         passed = shift.keeps(before, job.max_ap_drop) and shift.fp <= before.fp
         count = sum(operations(read_network(content), self.opened.spec.size_hw).values())
         self.say(
             f"{share:.1%}: {count / 1e9:.1f} GFLOP, {self.chosen_on} AP {_ap(shift)} (was {_ap(before)}), FP {shift.fp}"
-            f" ({before.fp}), FN {shift.fn} ({before.fn}): {'kept' if passed else 'too far'}"
+            f" ({before.fp}), FN {shift.fn} ({before.fn}), logits {shift.mean_logit:.2f} apart:"
+            f" {'kept' if passed else 'too far'}"
         )
         return Candidate(share, count, ranks, shift, passed), content
 
-    def _made(self, share: float, ranks: Mapping[str, int]) -> bytes:
+    def _content(self, share: float, ranks: Mapping[str, int], lessons: Lessons) -> bytes:
+        """Its model.onnx; what an earlier run left in the work folder is taken again."""
+        job = self.job
+        if job.work is None:
+            return self._made(share, ranks, lessons)
+        kept = job.work / f"{self._key(ranks, lessons)}.onnx"
+        if not kept.exists():
+            content = self._made(share, ranks, lessons)
+            make_folder(kept.parent)
+            write_atomic(kept, content)
+        return kept.read_bytes()
+
+    def _made(self, share: float, ranks: Mapping[str, int], lessons: Lessons) -> bytes:
         self.say(f"{share:.1%} of the operations: factorising {len(ranks)} layers")
         network = without_dead(factorised(self.opened.network, self.few.pixels, ranks), self.few.pixels)
-        network = tuned(network, self.everything, self.job.recipe, self.targets, self.progress)
+        network = lessons.tuned(network, self.job.recipe, self.progress)
         return content_of(network, self.opened.spec)
 
-    def _key(self, ranks: Mapping[str, int]) -> str:
+    def _key(self, ranks: Mapping[str, int], lessons: Lessons) -> str:
         """Everything that a candidate's weights depend on, as a hash."""
-        targets = hashlib.sha256(self.targets.decision.tobytes() + self.targets.segmentation.tobytes()).hexdigest()
-        parts = [self.opened.bundle.spec.sha256, targets, asdict(self.job.recipe), len(self.few.pixels), dict(ranks)]
+        targets = lessons.plain.targets
+        taught = hashlib.sha256(targets.decision.tobytes() + targets.segmentation.tobytes()).hexdigest()
+        parts = [self.opened.bundle.spec.sha256, taught, asdict(self.job.recipe), self.few.names, dict(ranks)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _shift(self, content: bytes) -> Shift:
@@ -237,19 +256,32 @@ def _gate_drop(job: CompressJob) -> float:
     return job.max_ap_drop if job.gate_drop is None else job.gate_drop
 
 
-def _selection(opened: Opened, job: CompressJob) -> tuple[tuple[Sample, ...], str]:
-    """Validation pictures, or the training ones where among those is one kind alone, on which any share would pass."""
-    split = Split.from_json(opened.bundle.split() or {})
-    for names, subset in ((split.validation, "validation"), (split.train, "training")):
-        samples = tuple(dataset_of(opened.bundle, job.data).named(names))
-        if len({sample.positive for sample in samples}) == 2:
-            return samples, subset
+def _selection(opened: Opened, job: CompressJob) -> tuple[tuple[Sample, ...], str, frozenset[str]]:
+    """The pictures that choose, what they are in words, and the names of those that must not be learnt from meanwhile.
+
+    Validation pictures, or training ones that are held back; where either is of one kind alone, on which any share
+    would pass, all training pictures.
+    """
+    split, dataset = Split.from_json(opened.bundle.split() or {}), dataset_of(opened.bundle, job.data)
+    validation, training = (tuple(dataset.named(names)) for names in (split.validation, split.train))
+    if _both_kinds(validation):
+        return validation, "validation", frozenset()
     if job.share is not None:
-        return opened.samples, "training"
+        return training, "training", frozenset()
+    apart = split_by_part(replace(dataset, samples=training), job.recipe.seed, HELD_BACK, 0)
+    held_back = tuple(dataset.named(apart.validation))
+    if _both_kinds(held_back) and _both_kinds(dataset.named(apart.train)):
+        return held_back, "held-back training", frozenset(apart.validation)
+    if _both_kinds(training):
+        return training, "training", frozenset()
     raise DataError(
         f"{opened.bundle.path}: neither its validation nor its training pictures hold both good and defective ones, so"
         " none can choose a share. Give one: --share 0.3"
     )
+
+
+def _both_kinds(samples: Iterable[Sample]) -> bool:
+    return len({sample.positive for sample in samples}) == 2
 
 
 def _ap(shift: Shift) -> str:

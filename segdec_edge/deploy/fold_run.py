@@ -10,6 +10,7 @@ from segdec_edge.bundle import Bundle
 from segdec_edge.deploy.distil import NONE, Recipe, StepProgress
 from segdec_edge.deploy.fold import folded, standardisation_of
 from segdec_edge.deploy.gate import MAX_AP_DROP, Comparison, Marks, exam_for, pass_gate, require_elsewhere, require_exam
+from segdec_edge.deploy.lessons import lessons_of
 from segdec_edge.deploy.lighting import Lighting, under_other_light
 from segdec_edge.deploy.rebuild import (
     PICTURES,
@@ -18,8 +19,6 @@ from segdec_edge.deploy.rebuild import (
     facts_of_content,
     material_of,
     open_for_rebuilding,
-    tuned,
-    wanted_of,
 )
 from segdec_edge.errors import BundleError
 
@@ -82,10 +81,10 @@ def fold_bundle(
         opened.network, few.pixels, standardise=standardise, keep=job.keep, recalibrate=job.recalibrate, progress=say
     )
     say(f"scoring {len(everything.pixels)} training pictures with the unfolded network")
-    targets = wanted_of(opened.network, everything, job.recipe, job.work)
+    lessons = lessons_of(opened.network, everything, job.recipe, job.work)
     if job.recipe.steps:
         say(f"distilling from the unfolded network, {job.recipe.steps} steps")
-    network = tuned(network, everything, job.recipe, targets, progress)
+    network = lessons.tuned(network, job.recipe, progress)
     content = content_of(network, opened.spec)
     bundle, comparison = pass_gate(
         opened.bundle,

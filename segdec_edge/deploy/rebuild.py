@@ -5,9 +5,8 @@ Both need torch for the measuring; what they write needs none.
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,6 @@ from segdec_edge.bundle import Bundle, ModelFacts, model_facts, read_bundle
 from segdec_edge.data.samples import Sample
 from segdec_edge.data.splits import Split
 from segdec_edge.deploy.calibration import choose
-from segdec_edge.deploy.distil import Recipe, StepProgress, Targets, aligned, distilled, targets_of
 from segdec_edge.deploy.gate import dataset_of
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.graph_write import OPSET, to_onnx
@@ -27,7 +25,6 @@ from segdec_edge.deploy.network import Network
 from segdec_edge.deploy.quantize import require_fp32
 from segdec_edge.deploy.shift import score_graph
 from segdec_edge.errors import BundleError, CalibrationError, PictureError
-from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.pictures import prepare, refuse_flat
 from segdec_edge.types import ModelSpec, Pixels
 
@@ -54,10 +51,16 @@ class Opened:
 
 @dataclass(frozen=True)
 class Material:
-    """Training pictures as the network takes them, (N, H, W, C) uint8; defective (N,)."""
+    """Training pictures as the network takes them, (N, H, W, C) uint8; defective (N,); names (N,)."""
 
     pixels: Pixels
     defective: NDArray[np.bool_]
+    names: tuple[str, ...]
+
+    def without(self, names: Collection[str]) -> Material:
+        """Those of other names."""
+        kept = [index for index, name in enumerate(self.names) if name not in names]
+        return Material(self.pixels[kept], self.defective[kept], tuple(self.names[index] for index in kept))
 
     def mirrored(self, seed: int = 0) -> Material:
         """Each picture in one of its three mirror images: more to distil on. The teacher says what they are."""
@@ -66,9 +69,6 @@ class Material:
         return replace(
             self, pixels=np.stack([np.flip(one, _MIRRORS[turn]) for one, turn in zip(self.pixels, turns, strict=True)])
         )
-
-    def __add__(self, other: Material) -> Material:
-        return Material(np.concatenate([self.pixels, other.pixels]), np.concatenate([self.defective, other.defective]))
 
 
 def open_for_rebuilding(path: Path, data: str | None) -> Opened:
@@ -113,25 +113,23 @@ def _is_usable(sample: Sample, spec: ModelSpec) -> bool:
     return True
 
 
-def material_of(opened: Opened, count: int | None = None, seed: int = 0) -> Material:
+def material_of(opened: Opened, count: int | None = None, *, without: Collection[str] = (), seed: int = 0) -> Material:
     """`count` training pictures chosen for spread of brightness, contrast and sharpness; None for all with contrast.
 
-    Raises CalibrationError where there are fewer.
+    without: names of those that are not to be used. Raises CalibrationError where there are fewer than count.
     """
-    spec = opened.spec
-    samples = opened.samples if count is None else choose(opened.samples, count, seed, spec.size_hw, spec.channels)[0]
+    spec, samples = opened.spec, tuple(sample for sample in opened.samples if sample.name not in without)
+    if count is not None:
+        samples = choose(samples, count, seed, spec.size_hw, spec.channels)[0]
     found = []
     for sample in samples:
-        try:
-            found.append(
-                (refuse_flat(prepare(sample.read(), spec.size_hw, spec.channels), sample.name), sample.positive)
-            )
-        except PictureError:
-            continue
+        with suppress(PictureError):
+            pixels = refuse_flat(prepare(sample.read(), spec.size_hw, spec.channels), sample.name)
+            found.append((pixels, sample.positive, sample.name))
     if not found:
         raise CalibrationError(f"{opened.bundle.path}: none of its training pictures can be used. Check the data set.")
-    pixels, defective = zip(*found, strict=True)
-    return Material(np.stack(pixels), np.array(defective))
+    planes, defective, names = zip(*found, strict=True)
+    return Material(np.stack(planes), np.array(defective), names)
 
 
 def content_of(network: Network, spec: ModelSpec) -> bytes:
@@ -142,43 +140,3 @@ def content_of(network: Network, spec: ModelSpec) -> bytes:
 def facts_of_content(content: bytes, note: str = "") -> ModelFacts:
     """What the model.onnx of a network is."""
     return model_facts(content, opset=OPSET, simplified=True, note=note)
-
-
-def wanted_of(teacher: Network, material: Material, recipe: Recipe, work: Path | None = None) -> Targets:
-    """What the teacher says of the material and, where there are steps, of its mirror images after it.
-
-    Kept in the folder `work`, where there is one, for a later run.
-    """
-    shown = [material, material.mirrored()] if recipe.steps else [material]
-    found = [_known(teacher, one.pixels, work) for one in shown]
-    return Targets(np.concatenate([one.decision for one in found]), np.concatenate([one.segmentation for one in found]))
-
-
-def _known(teacher: Network, pixels: Pixels, work: Path | None) -> Targets:
-    if work is None:
-        return targets_of(teacher, pixels)
-    digest = hashlib.sha256(pixels.tobytes() + to_onnx(teacher, (pixels.shape[1], pixels.shape[2]))).hexdigest()
-    kept = work / f"targets-{digest[:16]}.npz"
-    if kept.exists():
-        with np.load(kept) as found:
-            return Targets(found["decision"], found["segmentation"])
-    targets, content = targets_of(teacher, pixels), io.BytesIO()
-    np.savez(content, decision=targets.decision, segmentation=targets.segmentation)
-    make_folder(kept.parent)
-    write_atomic(kept, content.getvalue())
-    return targets
-
-
-def tuned(
-    network: Network, material: Material, recipe: Recipe, targets: Targets, progress: StepProgress | None = None
-) -> Network:
-    """The network after distillation towards the targets, if there are steps; its scores then aligned with theirs.
-
-    targets: wanted_of the same material and recipe.
-    """
-    if recipe.steps:
-        many = material + material.mirrored()
-        network = distilled(network, many.pixels, many.defective, targets, recipe, progress)
-    count = len(material.pixels)
-    alone = Targets(targets.decision[:count], targets.segmentation[:count])
-    return aligned(network, material.pixels, material.defective, alone)

@@ -15,6 +15,7 @@ from segdec_edge.bundle import Bundle
 from segdec_edge.deploy import fold, walk
 from segdec_edge.deploy.attention import at_size_of, attention_of
 from segdec_edge.deploy.compress import (
+    BLOCK,
     Spectrum,
     choose_ranks,
     factorised,
@@ -240,26 +241,33 @@ def test_ranks_keep_the_budget_and_go_where_least_is_lost() -> None:
     steep = Spectrum(np.geomspace(1, 1e-6, 64), 20, 1000)
     level = Spectrum(np.ones(64), 20, 1000)
     ranks = choose_ranks({"steep": steep, "level": level}, 0.6)
-    assert ranks["steep"] < 12
+    assert ranks["steep"] == BLOCK
     assert "level" not in ranks or ranks["level"] > 25
     spent = sum(20 * ranks[name] if name in ranks else 1000 for name in ("steep", "level"))
-    assert 1000 < spent <= 1200
+    assert 1200 - 20 * BLOCK < spent <= 1200
     assert choose_ranks({"steep": steep, "level": level}, 1.0) == {}
 
 
-def test_ranks_of_an_impossible_budget_are_the_lowest() -> None:
-    assert choose_ranks({"a": Spectrum(np.ones(8), 10, 100)}, 0.01) == {"a": 1}
+@pytest.mark.parametrize(("outputs", "lowest"), [(8, 2), (16, 4), (31, 7), (32, 16), (1024, 16)])
+def test_ranks_of_an_impossible_budget_are_the_lowest(outputs: int, lowest: int) -> None:
+    assert choose_ranks({"a": Spectrum(np.ones(outputs), 10, 10000)}, 0.001) == {"a": lowest}
+
+
+def test_ranks_fill_blocks_that_are_computed_together() -> None:
+    level = {str(index): Spectrum(np.geomspace(1, 1 / (index + 1), 64), 20, 1300) for index in range(6)}
+    ranks = [rank for share in (0.9, 0.7, 0.5, 0.3) for rank in choose_ranks(level, share).values()]
+    assert len(set(ranks)) > 1 and not [rank for rank in ranks if rank % BLOCK]
 
 
 def test_dead_channels_go_and_nothing_changes(plain: Network) -> None:
     layer, last = plain.conv("volume.6"), plain.conv("volume.11")
     assert layer.bias is not None and last.bias is not None
     dead = plain.exchanged("volume.6", replace(layer, bias=np.where(np.arange(len(layer.bias)) < 5, -1e3, layer.bias)))
-    dead = dead.exchanged("volume.11", replace(last, bias=np.where(np.arange(len(last.bias)) < 7, -1e4, last.bias)))
+    dead = dead.exchanged("volume.11", replace(last, bias=np.where(np.arange(len(last.bias)) < 20, -1e4, last.bias)))
     dead = replace(dead, trunk=tuple(_float32(one) for one in dead.trunk))
     left = without_dead(dead, PIXELS)
-    assert len(left.conv("volume.6").weight) <= len(layer.weight) - 5
-    assert len(left.conv("volume.11").weight) <= len(last.weight) - 7
+    assert len(layer.weight) == 16 and len(left.conv("volume.6").weight) == 12  # 11 alive: blocks of a quarter
+    assert len(last.weight) == 256 and len(left.conv("volume.11").weight) == 240
     assert left.conv("extractor.1").weight.shape[1] == len(left.conv("volume.11").weight) + 1
     torch.testing.assert_close(logits(left), logits(dead), atol=1e-4, rtol=1e-4)
 

@@ -15,7 +15,7 @@ import pytest
 
 from segdec_edge.bundle import BundleError, read_bundle
 from segdec_edge.config.train import train_settings
-from segdec_edge.deploy.compress_run import CompressJob, compress_bundle
+from segdec_edge.deploy.compress_run import CompressJob, Search, compress_bundle
 from segdec_edge.deploy.distil import NONE, Recipe
 from segdec_edge.deploy.export import export_checkpoint
 from segdec_edge.deploy.fold_run import KEPT, FoldJob, fold_bundle
@@ -126,6 +126,32 @@ def test_compress_keeps_its_budget_and_its_curve(bundle: Path, plain: Path, tmp_
     )
     assert not steps  # the candidate lay in the work folder
     assert again.bundle.spec.sha256 == made.spec.sha256
+
+
+def test_what_chooses_a_share_was_not_learnt_from(bundle: Path, plain: Path, tmp_path: Path) -> None:
+    job = CompressJob(
+        plain, tmp_path / "c.bundle", teacher=bundle, pictures=8, recipe=replace(SHORT, steps=2), max_ap_drop=100,
+        work=tmp_path / "parts",
+    )  # fmt: skip
+    search = Search.prepare(job, quiet)
+    training = set(read_bundle(bundle).split()["train"])  # type: ignore[index]
+    shown = {sample.name for sample in search.selection}
+    assert shown == search.held_back and 0 < len(shown) < len(training) / 2 and shown < training
+    assert {sample.positive for sample in search.selection} == {True, False}
+    parts = {sample.part for sample in search.opened.samples if sample.name not in shown}
+    assert not parts & {sample.part for sample in search.selection}
+    assert not shown & set(search.few.names)
+    learnt = search.lessons.without(search.held_back)
+    assert learnt.mirrored is not None
+    assert set(learnt.plain.material.names) == set(learnt.mirrored.material.names) == training - shown
+    curve, best = search.found()
+    assert best is not None and search.chosen_on == "held-back training"
+    chosen, content = best
+    assert chosen in curve and len({tuple(one.ranks.items()) for one in curve}) == len(curve)
+    # the one that is kept has learnt from all of them: it is another file than the one that was judged
+    again, judged = search.candidate(chosen.share, learnt)
+    assert again.ranks == chosen.ranks and judged != content
+    assert search.candidate(chosen.share)[1] == content
 
 
 def test_a_folded_bundle_cannot_be_folded_again(plain: Path, tmp_path: Path) -> None:
