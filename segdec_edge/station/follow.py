@@ -14,7 +14,7 @@ from segdec_edge.pictures import light_of
 from segdec_edge.station.alarms import Alarms
 from segdec_edge.station.debounce import Debounce
 from segdec_edge.station.drift import DriftNote, DriftWatch, watch_for
-from segdec_edge.station.judging import Bench
+from segdec_edge.station.judging import AnyJudges
 from segdec_edge.station.part import Part
 from segdec_edge.station.reject import RejectFifo
 from segdec_edge.types import Label, Verdict
@@ -45,7 +45,7 @@ class Follower:
         if debounce is not None:
             numbers = debounce.frames, debounce.defects, debounce.release
             self._debounces = {name: Debounce(*numbers) for name in free}
-        self._watches: dict[str, tuple[Bench, DriftWatch | None]] = {}
+        self._watches: dict[str, tuple[AnyJudges, DriftWatch | None]] = {}
         self._drifting: dict[str, set[str]] = {}
 
     def entered(self, part: Part, reading: int | None) -> None:
@@ -89,7 +89,7 @@ class Follower:
         self._watches[part.camera] = judges, watch
         return watch
 
-    def _new_watch(self, camera: str, judges: Bench) -> DriftWatch | None:
+    def _new_watch(self, camera: str, judges: AnyJudges) -> DriftWatch | None:
         if self._drift is None or judges.bundle is None:
             return None
         model = judges.backend.spec.sha256

@@ -16,7 +16,7 @@ from segdec_edge.station.supervisor import guarded, itself
 from segdec_edge.types import Backend, Frame, Label, Pixels, Prediction, Verdict
 
 
-class Bench(Protocol):
+class AnyJudges(Protocol):
     """What a lane judges with: a warm backend, and each camera's inspector by the camera's name. A recipe is one.
 
     recipe by name; profile: what its bundle says of the training pictures, None where it says nothing; bundle: where it
@@ -66,7 +66,7 @@ class Work(NamedTuple):
     part: Part
     frame: Frame
     prepared: Pixels
-    judges: Bench
+    judges: AnyJudges
 
 
 def work_of(parts: Iterable[Part]) -> list[Work]:

@@ -14,7 +14,7 @@ from threading import Condition, Event, Thread
 from segdec_edge.errors import BackendError
 from segdec_edge.station.alarms import Alarms
 from segdec_edge.station.intake import Intake
-from segdec_edge.station.judging import Bench, Work, bug, by_judges, judged, predicted, told, unusable, work_of
+from segdec_edge.station.judging import AnyJudges, Work, bug, by_judges, judged, predicted, told, unusable, work_of
 from segdec_edge.station.part import Part
 from segdec_edge.station.register import Register
 from segdec_edge.station.supervisor import Turn, guarded, itself, join_all, start_thread
@@ -31,7 +31,7 @@ FAILURES_IN_A_ROW = 5
 HUNG_THREADS = 2
 """Each may hold a model's memory: as many may hang at a time."""
 
-Opener = Callable[[], Bench]
+Opener = Callable[[], AnyJudges]
 
 
 class Lane:
@@ -53,13 +53,13 @@ class Lane:
     ) -> None:
         self.name = name
         self.changed = Condition()
-        self.judges: Bench | None = None
+        self.judges: AnyJudges | None = None
         self.error: Exception | None = None
         self.opened = Event()
         self._open, self._register, self._alarms, self._reopens = open_judges, register, alarms, reopens
         self._hang_s, self._batch_ms = hang_s, batch_ms
         self._intakes: list[Intake] = []
-        self._retired: list[Bench] = []
+        self._retired: list[AnyJudges] = []
         self._turn = Turn()
         self._in_hand: list[Part] = []
         self._hung: list[Thread] = []
@@ -86,7 +86,7 @@ class Lane:
         if turn.thread is not None and join_all([turn.thread], within_s):
             turn.abandoned = True
 
-    def swap(self, judges: Bench, open_judges: Opener | None = None) -> None:
+    def swap(self, judges: AnyJudges, open_judges: Opener | None = None) -> None:
         """Judge the parts triggered from now on with this one; those before keep the old one, closed after the last.
 
         open_judges: opens the new one again where it fails later.
@@ -181,7 +181,7 @@ class Lane:
             self._alarms.raised(self.name, f"cannot be opened again: {told(judges)}", bug(judges))
         return False
 
-    def _takes_over(self, turn: Turn, judges: Bench | None) -> bool:
+    def _takes_over(self, turn: Turn, judges: AnyJudges | None) -> bool:
         """judges None, or another one swapped in while they were opened: those swapped in judge."""
         with self.changed:
             late = turn.abandoned
@@ -222,7 +222,7 @@ class Lane:
         """What one call of the backend may take, for one and the same judges; each camera comes first in turn."""
         taken: list[tuple[Intake, Part | Frame]] = []
         self._first = (self._first + 1) % len(self._intakes)
-        judge: Bench | None = None
+        judge: AnyJudges | None = None
         for intake in self._intakes[self._first :] + self._intakes[: self._first]:
             first = intake.first()
             if first is None or (taken and self._judge_of(first) is not judge):
@@ -234,7 +234,7 @@ class Lane:
                 break
         return taken
 
-    def _judge_of(self, waiting: Part | Frame) -> Bench | None:
+    def _judge_of(self, waiting: Part | Frame) -> AnyJudges | None:
         own = waiting.judges if isinstance(waiting, Part) else None
         return own if any(own is one for one in self._retired) else self.judges
 
@@ -309,7 +309,7 @@ class Lane:
         for judges in done:
             self._close(turn, judges)
 
-    def _close(self, turn: Turn, judges: Bench | None) -> None:
+    def _close(self, turn: Turn, judges: AnyJudges | None) -> None:
         if judges is None:
             return
         turn.begin("closing the backend", self._hang_s)

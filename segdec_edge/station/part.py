@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from segdec_edge.types import Frame, Pixels
 
 if TYPE_CHECKING:
-    from segdec_edge.station.judging import Bench
+    from segdec_edge.station.judging import AnyJudges
 
 
 def new_run_id() -> str:
@@ -63,7 +63,7 @@ class Part:
         self.frame = frame
         self.source = frame.source if frame is not None else camera
         self.prepared: Pixels | None = None
-        self.judges: Bench | None = None
+        self.judges: AnyJudges | None = None
         self.queued_ns = opened_ns
         self.stage_ms: dict[str, float] = {}
         self.settled = False
