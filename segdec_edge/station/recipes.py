@@ -115,7 +115,7 @@ class Recipes:
 
 
 class Running(Protocol):
-    """Where a recipe judges: a Swapper, or what stands before a loop's backends."""
+    """Where a recipe judges: the recipes of a lane."""
 
     def current(self) -> Loaded: ...
 

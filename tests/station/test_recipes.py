@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import random
 import threading
@@ -19,12 +20,18 @@ from segdec_edge.decision import Rule
 from segdec_edge.deploy.reference import make_reference
 from segdec_edge.errors import BackendError, RecipeError, SegdecError
 from segdec_edge.runtime import open_backend
+from segdec_edge.station.alarms import Alarms
 from segdec_edge.station.inspection import Inspector
+from segdec_edge.station.intake import Intake
+from segdec_edge.station.lane import Lane
+from segdec_edge.station.part import Part
+from segdec_edge.station.recipe_lane import LaneRecipes
 from segdec_edge.station.recipes import Changer, Loaded, Recipes
-from segdec_edge.station.swap import Swapper
+from segdec_edge.station.register import Register, unjudged
 from segdec_edge.types import Backend, Frame, Label, Verdict
 from tests.deploy.bright_parts import SIZE_HW, bright_bundle, write_parts
 from tests.fakes import FakeBackend, level, plain_part
+from tests.station.scripted import wait_until
 
 
 def inspectors(name: str, config: RecipeConfig, backend: Backend, rule: Rule) -> Mapping[str, Inspector]:
@@ -158,26 +165,47 @@ def signed(content: dict[str, object]) -> str:
 
 
 class Line:
-    """Parts without end through the running recipe, in a thread of their own."""
+    """Parts without end through a real lane, which judges by the recipe that is in office."""
 
-    def __init__(self, swapper: Swapper[Loaded]) -> None:
-        self.swapper, self.verdicts, self.stop = swapper, list[Verdict](), threading.Event()
-        self.thread = threading.Thread(target=self._judge, name="infer")
+    def __init__(self, recipes: Recipes, first: str) -> None:
+        self.verdicts, self._stop = list[Verdict](), threading.Event()
+        self.recipes = LaneRecipes(recipes, first)
+        self.register = Register("run", ["camera"], lambda part, verdict: self.verdicts.append(verdict), self._unknown)
+        self.lane = Lane(self.recipes.open, self.register, Alarms())
+        self.intake = Intake(self.lane.changed, "lossless", 4, lambda frame: None)
+        self.lane.serve(self.intake)
+        self.recipes.bind(self.lane)
+        self._thread = threading.Thread(target=self._feed, name="grab")
 
-    def _judge(self) -> None:
-        while not self.stop.is_set():
-            number = len(self.verdicts)
-            with self.swapper.part() as loaded:
-                self.verdicts.append(loaded.inspectors["camera"].inspect(frame(number), f"p-{number}"))
+    def _unknown(self, part: Part, reason: str) -> Verdict:
+        return unjudged(part, part.frame, reason, None)
+
+    def _feed(self) -> None:
+        for number in itertools.count():
+            while not self.intake.wait_for_room(0.05) and not self._stop.is_set():
+                pass
+            if self._stop.is_set():
+                return
+            part = self.register.open("camera", number, frame=frame(number))
+            assert self.lane.prepare(part) and self.intake.put(part)
+
+    def see(self, more: int) -> None:
+        """Wait for so many more verdicts."""
+        wanted = len(self.verdicts) + more
+        wait_until(lambda: len(self.verdicts) >= wanted)
 
     def __enter__(self) -> Line:
-        self.thread.start()
+        self.lane.start()
+        assert self.lane.opened.wait(20) and self.lane.error is None
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join(30)
-        self.swapper.close()
+        self._stop.set()
+        self._thread.join(20)
+        self.register.wait_until_empty(20)
+        self.lane.stop()
+        self.lane.join(20)
 
 
 class Fakes:
@@ -202,15 +230,15 @@ class Fakes:
 def test_a_stream_under_a_hundred_swaps_loses_nothing_and_mixes_nothing(lid: Path) -> None:
     fakes = Fakes(lid)
     alarms: list[str] = []
-    swapper = Swapper(fakes.recipes.load("r0"))
     chance = random.Random(1)
-    with Line(swapper) as line:
-        changer = Changer(fakes.recipes, swapper, lambda name, message: alarms.append(message))
+    with Line(fakes.recipes, "r0") as line:
+        changer = Changer(fakes.recipes, line.recipes, lambda name, message: alarms.append(message))
         for count in range(100):
             change = changer.request(f"r{chance.randrange(5)}" if count % 4 else "unheard")
             assert change.wait(10)
             assert (change.error is None) == bool(count % 4)
             time.sleep(chance.random() * 2e-3)
+            line.see(2)
         changer.close()
     assert len(line.verdicts) > 200
     assert [verdict.sequence for verdict in line.verdicts] == list(range(len(line.verdicts)))
@@ -225,37 +253,35 @@ def test_a_stream_under_a_hundred_swaps_loses_nothing_and_mixes_nothing(lid: Pat
 
 def test_memory_stays_flat_over_two_hundred_swaps(lid: Path) -> None:
     fakes = Fakes(lid)
-    swapper = Swapper(fakes.recipes.load("r0"))
-    changer = Changer(fakes.recipes, swapper, lambda name, message: None)
+    with Line(fakes.recipes, "r0") as line:
+        changer = Changer(fakes.recipes, line.recipes, lambda name, message: None)
 
-    def swap(times: int) -> int:
-        for count in range(times):
-            assert changer.request(f"r{count % 5}").wait(10)
-            with swapper.part():
-                pass
-            fakes.made.clear()
-        gc.collect()
-        return sum(type(one) in (FakeBackend, Loaded, Inspector) for one in gc.get_objects())
+        def swap(times: int) -> int:
+            for count in range(times):
+                assert changer.request(f"r{count % 5}").wait(10)
+                line.see(1)
+                fakes.made.clear()
+            line.see(20)  # what was replaced is closed and let go by now
+            line.verdicts.clear()
+            gc.collect()
+            return sum(type(one) in (FakeBackend, Loaded, Inspector) for one in gc.get_objects())
 
-    first = swap(20)
-    assert swap(200) == first
-    assert threading.active_count() < 10
+        first = swap(20)
+        assert swap(200) == first
+        assert threading.active_count() < 10
 
 
 def test_real_bundles_are_swapped_under_load(recipes: Recipes, lid: Path) -> None:
-    swapper = Swapper(recipes.load("lid"))
     alarms: list[str] = []
     told: list[str] = []
-    with Line(swapper) as line:
+    with Line(recipes, "lid") as line:
         changer = Changer(
-            recipes, swapper, lambda name, message: alarms.append(message), lambda one: told.append(one.recipe)
+            recipes, line.recipes, lambda name, message: alarms.append(message), lambda one: told.append(one.recipe)
         )
         for name in ("cup", "missing", "unchecked", "blind", "lid", "lid"):
             change = changer.request(name, SIZE_HW)
             assert change.wait(30)
-            seen = len(line.verdicts)
-            while len(line.verdicts) < seen + 3:
-                time.sleep(1e-3)
+            line.see(12)
         changer.close()
     assert told == ["cup", "unchecked", "lid", "lid"]
     assert [one.split(",")[0] for one in alarms] == ["recipe missing refused", "recipe blind refused"]
@@ -268,58 +294,57 @@ def test_real_bundles_are_swapped_under_load(recipes: Recipes, lid: Path) -> Non
 def test_a_second_wish_waits_its_turn_and_none_comes_after_the_end(lid: Path) -> None:
     go, alarms = threading.Event(), list[str]()
     fakes = Fakes(lid)
-    swapper = Swapper(fakes.recipes.load("r0"))
 
     def slow(bundle: Bundle, name: str) -> Backend:
         go.wait(10)
         return fakes._open(bundle, name)
 
     slowly = Recipes({"r1": RecipeConfig(bundle=lid, self_check=False)}, fakes._inspectors, opener=slow)
-    changer = Changer(slowly, swapper, lambda name, message: alarms.append(message))
-    first = changer.request("r1")
-    assert changer.request("r1").error == "recipe r1 stays out: r1 is being loaded. Wait."
-    closing = threading.Thread(target=changer.close)
-    closing.start()
-    while not changer._closing:
-        time.sleep(1e-3)
-    go.set()
-    closing.join(10)
-    assert first.error == "recipe r1 stays out: the station stops."
-    assert (swapper.current().recipe, fakes.made[-1].closed) == ("r0", 1)
-    assert changer.request("r1").error == "recipe r1 stays out: the station stops."
+    with Line(fakes.recipes, "r0") as line:
+        changer = Changer(slowly, line.recipes, lambda name, message: alarms.append(message))
+        first = changer.request("r1")
+        assert changer.request("r1").error == "recipe r1 stays out: r1 is being loaded. Wait."
+        closing = threading.Thread(target=changer.close)
+        closing.start()
+        wait_until(lambda: changer._closing)
+        go.set()
+        closing.join(10)
+        assert first.error == "recipe r1 stays out: the station stops."
+        assert (line.recipes.current().recipe, fakes.made[-1].closed) == ("r0", 1)
+        assert changer.request("r1").error == "recipe r1 stays out: the station stops."
     assert len(alarms) == 3
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_bug_in_loading_leaves_the_old_one_running_and_is_told(lid: Path) -> None:
     fakes, alarms = Fakes(lid), list[str]()
-    swapper = Swapper(fakes.recipes.load("r0"))
 
     def broken(bundle: Bundle, name: str) -> Backend:
         raise ZeroDivisionError
 
     recipes = Recipes({"r1": RecipeConfig(bundle=lid)}, fakes._inspectors, opener=broken)
-    change = Changer(recipes, swapper, lambda name, message: alarms.append(message)).request("r1")
-    assert change.wait(10)
-    assert change.thread is not None
-    change.thread.join(10)
+    with Line(fakes.recipes, "r0") as line:
+        change = Changer(recipes, line.recipes, lambda name, message: alarms.append(message)).request("r1")
+        assert change.wait(10)
+        assert change.thread is not None
+        change.thread.join(10)
+        assert line.recipes.current().recipe == "r0"
     assert alarms == [change.error]
     assert change.error == (
         "recipe r1 refused, r0 goes on: its loading ended by a fault of its own (traceback in the log)."
     )
-    assert swapper.current().recipe == "r0"
 
 
 def test_failing_to_open_is_a_refusal(lid: Path) -> None:
     fakes = Fakes(lid)
-    swapper = Swapper(fakes.recipes.load("r0"))
 
     def failing(bundle: Bundle, name: str) -> Backend:
         raise BackendError("no runtime\nhere")
 
-    changer = Changer(Recipes({"r1": RecipeConfig(bundle=lid)}, fakes._inspectors, opener=failing), swapper)
-    change = changer.request("r1")
-    assert change.wait(10)
+    recipes = Recipes({"r1": RecipeConfig(bundle=lid)}, fakes._inspectors, opener=failing)
+    with Line(fakes.recipes, "r0") as line:
+        change = Changer(recipes, line.recipes).request("r1")
+        assert change.wait(10)
     assert change.error == "recipe r1 refused, r0 goes on: no runtime here"
 
 
