@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from segdec_edge.bundle import Bundle, read_bundle
+from segdec_edge.bundle import META, MODEL, Bundle, read_bundle
 from segdec_edge.config.recipes import RecipeConfig
 from segdec_edge.decision import Rule
 from segdec_edge.errors import PictureError, RecipeError, SegdecError
@@ -31,22 +31,24 @@ _log = logging.getLogger(__name__)
 
 Open = Callable[[Bundle, str], Backend]
 MakeRule = Callable[[float], Rule]
-MakeInspectors = Callable[[str, RecipeConfig, Backend, Rule], Mapping[str, Inspector]]
+MakeInspectors = Callable[[str, RecipeConfig, Bundle, Backend, Rule], Mapping[str, Inspector]]
 Alarm = Callable[[str, str], None]
 """raised(name, message), as of station.alarms."""
 ALARM = "recipe"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loaded:
     """A recipe ready to judge: one object, so that nobody sees half of two. inspectors: one for each camera, by name.
 
-    checked: how the self-check went, in words.
+    bundle_sha256: the model's hash; bundle_digest names the bundle, threshold and all; checked: how the self-check
+    went, in words.
     """
 
     recipe: str
     bundle: Path
     bundle_sha256: str
+    bundle_digest: str
     backend: Backend
     inspectors: Mapping[str, Inspector]
     rule: Rule
@@ -85,6 +87,7 @@ class Recipes:
         nothing open then.
         """
         config = self._config(name)
+        stamp = _stamp(config.bundle)
         bundle = read_bundle(config.bundle)
         if picture_hw is not None and not config.any_size and not config.camera:
             _refuse_camera(bundle, picture_hw, name)
@@ -93,13 +96,24 @@ class Recipes:
             opened.callback(backend.close)
             rule = self._rule(name, config, backend)
             checked = _check(bundle, config, backend, rule, unchecked)
-            if read_bundle(config.bundle).meta.model.sha256 != backend.spec.sha256:
+            # The model was hashed before it was opened: to hash it again takes as long, to ask for its times does not.
+            if _stamp(config.bundle) != stamp and read_bundle(config.bundle).digest != bundle.digest:
                 raise RecipeError(f"{config.bundle}: was changed while it was opened. Swap again.")
-            inspectors = self._make_inspectors(name, config, backend, rule)
+            inspectors = self._make_inspectors(name, config, bundle, backend, rule)
             hand_over(backend)
             opened.pop_all()
-        profile, sha256 = bundle.meta.profile, backend.spec.sha256
-        return Loaded(name, config.bundle, sha256, backend, inspectors, rule, profile, config.camera, checked)
+        return Loaded(
+            name,
+            config.bundle,
+            backend.spec.sha256,
+            bundle.digest,
+            backend,
+            inspectors,
+            rule,
+            bundle.meta.profile,
+            config.camera,
+            checked,
+        )
 
     def _config(self, name: str) -> RecipeConfig:
         config = self._table.get(name)
@@ -229,6 +243,15 @@ class Change:
     def wait(self, within_s: float) -> bool:
         """Whether it was swapped in or refused before the time is over."""
         return self._done.wait(within_s)
+
+
+def _stamp(bundle: Path) -> tuple[int, ...]:
+    """Another one after any write to the bundle; empty where there is none."""
+    try:
+        found = [(bundle / name).stat() for name in (META, MODEL)]
+    except OSError:  # read_bundle says what is wrong
+        return ()
+    return tuple(number for one in found for number in (one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns))
 
 
 def _refuse_camera(bundle: Bundle, picture_hw: tuple[int, int], name: str) -> None:

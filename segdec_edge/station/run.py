@@ -8,7 +8,7 @@ from functools import partial
 
 from rich.console import Console
 
-from segdec_edge.bundle import read_bundle
+from segdec_edge.bundle import Bundle
 from segdec_edge.cameras import open_camera
 from segdec_edge.config.camera import AravisConfig, CameraConfig, ReplayConfig, RtspConfig, trigger_of
 from segdec_edge.config.recipes import RecipeConfig, with_changes
@@ -101,14 +101,17 @@ def _as_its_recipe_wants(config: StationConfig) -> StationConfig:
 def _recipes(config: StationConfig, cameras: Sequence[CameraConfig]) -> Recipes:
     running = config.all_recipes[config.station.recipe].camera
 
-    def inspectors(name: str, recipe: RecipeConfig, backend: Backend, rule: Rule) -> dict[str, Inspector]:
+    def inspectors(
+        name: str, recipe: RecipeConfig, bundle: Bundle, backend: Backend, rule: Rule
+    ) -> dict[str, Inspector]:
         if recipe.camera != running:
             raise RecipeError(
                 f"recipe {name} changes settings of the camera ({', '.join(recipe.camera) or 'back to its table'}),"
                 f' wanted the running ones. Start the station with it: station.recipe = "{name}".'
             )
-        digest = read_bundle(recipe.bundle).digest
-        return {camera.name: _inspector(config, name, recipe, camera, backend, rule, digest) for camera in cameras}
+        return {
+            camera.name: _inspector(config, name, recipe, camera, backend, rule, bundle.digest) for camera in cameras
+        }
 
     return Recipes(config.all_recipes, inspectors, config.rule.rule)
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import cv2
 import pytest
 
-from segdec_edge.bundle import Bundle, read_bundle
+from segdec_edge.bundle import Bundle, read_bundle, set_threshold
 from segdec_edge.config.recipes import RecipeConfig
 from segdec_edge.decision import Rule
 from segdec_edge.deploy.reference import make_reference
 from segdec_edge.errors import BackendError, RecipeError, SegdecError
+from segdec_edge.files import sha256_of
 from segdec_edge.runtime import open_backend
 from segdec_edge.station.alarms import Alarms
 from segdec_edge.station.inspection import Inspector
@@ -29,12 +30,14 @@ from segdec_edge.station.recipe_lane import LaneRecipes
 from segdec_edge.station.recipes import Changer, Loaded, Recipes
 from segdec_edge.station.register import Register, unjudged
 from segdec_edge.types import Backend, Frame, Label, Verdict
-from tests.deploy.bright_parts import SIZE_HW, bright_bundle, write_parts
+from tests.deploy.bright_parts import SIZE_HW, bright_bundle, bright_graph, write_parts
 from tests.fakes import FakeBackend, level, plain_part
 from tests.station.scripted import wait_until
 
 
-def inspectors(name: str, config: RecipeConfig, backend: Backend, rule: Rule) -> Mapping[str, Inspector]:
+def inspectors(
+    name: str, config: RecipeConfig, bundle: Bundle, backend: Backend, rule: Rule
+) -> Mapping[str, Inspector]:
     return {
         "camera": Inspector(backend, rule, backend.spec.sha256, recipe=name, any_size=config.any_size),
     }
@@ -126,18 +129,53 @@ def test_a_backend_that_answers_nothing_fails_the_self_check(lid: Path) -> None:
     assert [one.closed for one in made] == [1]
 
 
-def test_a_bundle_that_changes_while_it_is_opened_is_refused(lid: Path, tmp_path: Path) -> None:
-    other = bright_bundle(tmp_path / "other.bundle", None)
+def damaged_meta(bundle: Path) -> None:
+    content = (bundle / "meta.json").read_text()
+    (bundle / "meta.json").write_text(content.replace(read_bundle(bundle).spec.sha256, "0" * 64))
+
+
+def other_model(bundle: Path) -> None:
+    (bundle / "model.onnx").write_bytes(bright_graph(gain=0.5))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (damaged_meta, "meta.json: its content is not what its digest says"),
+        (other_model, "model.onnx: hash"),
+        (lambda bundle: set_threshold(bundle, 0.4, "why"), "lid.bundle: was changed while it was opened"),
+        (lambda bundle: (bundle / "model.onnx").touch(), None),
+    ],
+)
+def test_a_bundle_that_changes_while_it_is_opened_is_refused(
+    lid: Path, change: Callable[[Path], object], words: str | None
+) -> None:
+    made: list[FakeBackend] = []
 
     def opener(bundle: Bundle, name: str) -> Backend:
-        opened = open_backend(bundle, "onnxruntime")
-        meta = other.meta.model_copy(update={"model": other.meta.model.model_copy(update={"sha256": "0" * 64})})
-        assert meta.model.sha256 != bundle.meta.model.sha256
-        (lid / "meta.json").write_text((other.path / "meta.json").read_text().replace(other.spec.sha256, "0" * 64))
-        return opened
+        change(lid)
+        made.append(FakeBackend(level, spec=bundle.spec))
+        return made[-1]
 
-    with pytest.raises(SegdecError, match=r"meta.json"):
-        Recipes({"lid": RecipeConfig(bundle=lid)}, inspectors, opener=opener).load("lid")
+    recipes = Recipes({"lid": RecipeConfig(bundle=lid, self_check=False)}, inspectors, opener=opener)
+    if words is None:
+        recipes.load("lid").close()
+    else:
+        with pytest.raises(SegdecError, match=words):
+            recipes.load("lid")
+    assert [one.closed for one in made] == [1]
+
+
+def test_a_model_is_hashed_once_when_its_bundle_is_loaded(recipes: Recipes, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path)
+        return sha256_of(path)
+
+    monkeypatch.setattr("segdec_edge.bundle.sha256_of", counted)
+    recipes.load("lid").close()
+    assert [path.name for path in hashed] == ["model.onnx"]
 
 
 def test_a_camera_of_another_size_is_refused(lid: Path) -> None:
@@ -220,7 +258,9 @@ class Fakes:
         self.made.append(FakeBackend(level, spec=bundle.spec))
         return self.made[-1]
 
-    def _inspectors(self, name: str, config: RecipeConfig, backend: Backend, rule: Rule) -> Mapping[str, Inspector]:
+    def _inspectors(
+        self, name: str, config: RecipeConfig, bundle: Bundle, backend: Backend, rule: Rule
+    ) -> Mapping[str, Inspector]:
         number = int(name[1:])
         assert isinstance(backend, FakeBackend)
         backend.judge = lambda pixels: number / 100
