@@ -13,7 +13,7 @@ class LaneRecipes:
     """`first` judges until another is swapped in. open() is the lane's opener; bind() before a swap."""
 
     def __init__(self, recipes: Recipes, first: str) -> None:
-        self.recipes, self._first = recipes, first
+        self._recipes, self._first = recipes, first
         self._lane: Lane | None = None
 
     def bind(self, lane: Lane) -> None:
@@ -31,6 +31,10 @@ class LaneRecipes:
             raise RecipeError(f"recipe {self._first} is not open yet. Swap once the station is ready.")
         return judges
 
+    def load(self, name: str) -> Loaded:
+        """A recipe for this lane's cameras, warm and checked. Raises SegdecError."""
+        return self._recipes.load(name)
+
     def swap(self, new: Loaded) -> None:
         """Judge with `new` from the next part on."""
         if self._lane is None:
@@ -38,4 +42,4 @@ class LaneRecipes:
         self._lane.swap(new, partial(self._open, new.recipe))
 
     def _open(self, name: str) -> Loaded:
-        return self.recipes.load(name, unchecked=True)
+        return self._recipes.load(name, unchecked=True)

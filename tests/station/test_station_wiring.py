@@ -14,7 +14,7 @@ import pytest
 
 from segdec_edge.bundle import read_bundle, set_profile, utc_now
 from segdec_edge.config.camera import RtspConfig
-from segdec_edge.config.recipes import RecipeConfig, with_changes
+from segdec_edge.config.recipes import with_changes
 from segdec_edge.config.station import load_station
 from segdec_edge.deploy.reference import make_reference
 from segdec_edge.errors import ConfigError, RecipeError
@@ -24,11 +24,12 @@ from segdec_edge.outputs.ledger_file import Row
 from segdec_edge.outputs.ledger_read import read_events, read_rows
 from segdec_edge.profile import Seen, profile_of
 from segdec_edge.station.alarms import Alarms
+from segdec_edge.station.changer import Changer
 from segdec_edge.station.events import CameraState
 from segdec_edge.station.loop import Station
 from segdec_edge.station.part import new_run_id
 from segdec_edge.station.recipe_lane import LaneRecipes
-from segdec_edge.station.recipes import Changer, Recipes
+from segdec_edge.station.recipes import Recipes
 from segdec_edge.station.recorder import Recorder
 from segdec_edge.station.reject import RejectFifo
 from segdec_edge.station.run import make_station
@@ -114,11 +115,11 @@ def test_a_recipe_is_swapped_between_two_parts_and_a_refused_one_changes_nothing
     with live(folder, RECIPES + CAMERA) as now:
         wait_until(lambda: len(now.rows) > 20)
         for name, why in (("bare", "has no reference pictures"), ("other", "changes settings of the camera")):
-            (refused,) = now.station.change_recipe(name)
+            refused = now.station.change_recipe(name)
             assert refused.wait(20)
             assert why in (refused.error or "")
             assert any(alarm.name == "recipe" for alarm in now.alarms.active())
-        (change,) = now.station.change_recipe("cup")
+        change = now.station.change_recipe("cup")
         assert change.wait(20) and change.error is None
         wait_until(lambda: not any(alarm.name == "recipe" for alarm in now.alarms.active()))
         before = len(now.rows)
@@ -140,7 +141,7 @@ def test_a_file_without_recipes_has_none_to_change_to(folder: Path) -> None:
 def test_a_recipe_may_start_with_camera_settings_of_its_own(folder: Path) -> None:
     with live(folder, RECIPES.replace('recipe = "lid"', 'recipe = "other"') + CAMERA) as now:
         wait_until(lambda: len(now.rows) > 2)
-        (refused,) = now.station.change_recipe("cup")
+        refused = now.station.change_recipe("cup")
         assert refused.wait(20)
         assert "back to its table" in (refused.error or "")
     assert {row.recipe for row in now.rows if row.score is not None} == {"other"}
@@ -209,28 +210,35 @@ def test_tables_that_could_have_no_effect_are_refused(tmp_path: Path, more: str,
         load_station(tmp_path / "station.toml")
 
 
-def test_a_recipe_that_is_asked_for_before_the_first_is_open_is_refused_and_the_next_is_not(folder: Path) -> None:
-    recipes = LaneRecipes(Recipes(load_recipes(folder), lambda *_: {}), "lid")
-    changer = Changer(recipes.recipes, recipes)
-    for _ in range(2):
-        refused = changer.request("bare")
-        assert refused.wait(20)
-        assert "has no reference pictures" in (refused.error or "")
-
-
-def load_recipes(folder: Path) -> dict[str, RecipeConfig]:
+def test_a_recipe_that_is_asked_for_before_the_first_is_open_is_refused_each_time(folder: Path) -> None:
     (folder / "station.toml").write_text(RECIPES + CAMERA)
-    return load_station(folder / "station.toml").all_recipes
+    table = load_station(folder / "station.toml").all_recipes
+    changer = Changer([LaneRecipes(Recipes(table, lambda *_: {}), "lid")])
+    for _ in range(2):
+        refused = changer.request("cup")
+        assert refused.wait(20)
+        assert "recipe lid is not open yet" in (refused.error or "")
 
 
-def test_a_recipe_of_one_backend_does_not_clear_the_refusal_of_another(folder: Path) -> None:
+def test_a_recipe_changes_for_every_backend_or_for_none(folder: Path) -> None:
     cameras = "".join(CAMERA.replace("[camera]", f'[[cameras]]\nname = "{name}"') for name in ("left", "right"))
     text = RECIPES.replace("[station]", "[station]\nown_backends = true") + cameras
     with live(folder, text) as now:
-        refused, taken = now.station._changers
-        assert refused.request("bare").wait(20) and taken.request("cup").wait(20)
-        wait_until(lambda: now.events("recipe"))
-        assert [alarm.name for alarm in now.alarms.active()] == ["recipe backend left"]
+        for name, error in (("bare", "has no reference pictures"), ("cup", None)):
+            change = now.station.change_recipe(name)
+            assert change.wait(20)
+            assert (error or "") in (change.error or "") and (change.error is None) == (error is None)
+            before = len(now.rows)
+            wait_until(lambda: len(now.rows) > before + 20)  # noqa: B023 - it runs at once
+            judges = [now.station.lane(f"backend {camera}").judges for camera in ("left", "right")]
+            assert [one.recipe for one in judges if one is not None] == ["cup" if error is None else "lid"] * 2
+            assert bool(error) == any(alarm.name == "recipe" for alarm in now.alarms.active())
+    (told,) = now.events("recipe")
+    assert told.startswith("cup: model ")
+    for camera in ("left", "right"):
+        judged = [row for row in now.rows if row.camera == camera and row.score is not None]
+        assert {(row.recipe, row.threshold) for row in judged} == {("lid", 0.5), ("cup", 0.3)}
+        assert sum(one.recipe != other.recipe for one, other in pairwise(judged)) == 1
 
 
 def test_a_recipe_changes_pictures_beside_the_file_and_keeps_addresses(folder: Path) -> None:
@@ -254,7 +262,7 @@ def test_a_drift_alarm_ends_with_the_watch_that_raised_it(folder: Path) -> None:
     fast = "[drift]\nwindow = 200\npatience = 100\n"
     with live(folder, RECIPES + CAMERA.replace("400", "0") + fast) as now:
         wait_until(lambda: any(alarm.name.startswith("drift camera/lid") for alarm in now.alarms.active()))
-        (change,) = now.station.change_recipe("cup")
+        change = now.station.change_recipe("cup")
         assert change.wait(20) and change.error is None
         wait_until(lambda: any(row.recipe == "cup" for row in now.rows))
         assert not any(alarm.name.startswith("drift camera/lid") for alarm in now.alarms.active())
