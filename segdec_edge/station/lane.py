@@ -19,6 +19,7 @@ from segdec_edge.station.part import Part
 from segdec_edge.station.register import Register
 from segdec_edge.station.supervisor import Turn, guarded, itself, join_all, start_thread
 from segdec_edge.types import Frame
+from segdec_edge.view import SizeHW
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Lane:
         self._turn = Turn()
         self._in_hand: list[Part] = []
         self._hung: list[Thread] = []
+        self._pictures_hw: dict[str, SizeHW] = {}
         self._failures = self._reopened = self._first = 0
         self._closing = False
         self._fresh = False
@@ -99,6 +101,13 @@ class Lane:
             self._fresh = True
             self.changed.notify_all()
 
+    def seen_hw(self) -> dict[str, SizeHW]:
+        """What each camera's view showed of its last picture, (height, width) in pixels, by the camera's name; without
+        cameras that gave none yet. Raises PictureError where a view sticks out of it.
+        """
+        judges, sizes = self.judges, dict(self._pictures_hw)
+        return {} if judges is None else {name: judges.inspectors[name].seen_hw(size) for name, size in sizes.items()}
+
     def check(self, now_ns: int) -> int | None:
         """For the watch: see a backend that hangs, and put another in its place."""
         turn = self._turn
@@ -115,6 +124,7 @@ class Lane:
         frame, judges = part.frame, self.judges
         if frame is None or judges is None:  # its deadline passed meanwhile
             return False
+        self._pictures_hw[part.camera] = (frame.pixels.shape[0], frame.pixels.shape[1])
         inspector = judges.inspectors[part.camera]
         began_ns = time.monotonic_ns()
         prepared = guarded(lambda: inspector.prepare(frame), itself)

@@ -32,8 +32,8 @@ class LaneRecipes:
         return judges
 
     def load(self, name: str) -> Loaded:
-        """A recipe for this lane's cameras, warm and checked. Raises SegdecError."""
-        return self._recipes.load(name)
+        """A recipe for this lane's cameras, warm and checked, for pictures as they give now. Raises SegdecError."""
+        return self._recipes.load(name, seen_hw={} if self._lane is None else self._lane.seen_hw())
 
     def swap(self, new: Loaded) -> None:
         """Judge with `new` from the next part on."""

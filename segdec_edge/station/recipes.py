@@ -1,6 +1,6 @@
 """Recipes: a bundle is loaded, warmed and checked beside the one that judges; or refused, with why.
 
-Knows no camera: where a recipe changes a camera's settings, whoever owns the camera asks `Loaded.camera`.
+Knows no camera.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,18 @@ from segdec_edge.runtime.reference import reference_of
 from segdec_edge.station.inspection import Inspector
 from segdec_edge.station.selfcheck import self_check
 from segdec_edge.types import Backend
+from segdec_edge.view import SizeHW
 
 _log = logging.getLogger(__name__)
 
 Open = Callable[[Bundle, str], Backend]
 MakeRule = Callable[[float], Rule]
+Refuse = Callable[[str, RecipeConfig], None]
 MakeInspectors = Callable[[str, RecipeConfig, Bundle, Backend, Rule], Mapping[str, Inspector]]
+
+
+def _refuse_none(name: str, config: RecipeConfig) -> None:
+    pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +54,6 @@ class Loaded:
     inspectors: Mapping[str, Inspector]
     rule: Rule
     profile: Profile | None = None
-    camera: Mapping[str, object] = field(default_factory=dict)
     checked: str = ""
 
     def close(self) -> None:
@@ -58,7 +63,8 @@ class Loaded:
 class Recipes:
     """Loads recipes by name. load() may run in any thread; what it gives then belongs to the thread that uses it.
 
-    make_rule: the station's rule at a threshold. make_inspectors: one for each camera.
+    make_rule: the station's rule at a threshold. make_inspectors: one for each camera. refuse raises RecipeError on a
+    recipe that this station cannot change to, before its bundle is looked at.
     """
 
     def __init__(
@@ -67,25 +73,29 @@ class Recipes:
         make_inspectors: MakeInspectors,
         make_rule: MakeRule = Rule,
         opener: Open = open_backend,
+        refuse: Refuse = _refuse_none,
     ) -> None:
         self._table, self._make_inspectors, self._make_rule, self._open = table, make_inspectors, make_rule, opener
+        self._refuse = refuse
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._table))
 
-    def load(self, name: str, *, picture_hw: tuple[int, int] | None = None, unchecked: bool = False) -> Loaded:
-        """Open, warm and check a recipe's bundle. picture_hw: what the camera's view shows now, where that is known;
-        a recipe that changes the camera is not held to it.
+    def load(self, name: str, *, seen_hw: Mapping[str, SizeHW] | None = None, unchecked: bool = False) -> Loaded:
+        """Open, warm and check a recipe's bundle. seen_hw: what each camera's view shows now, (height, width) in pixels
+        by the camera's name, where that is known.
 
         unchecked: a bundle without reference pictures is fine, as at a station's start. Raises SegdecError, and leaves
         nothing open then.
         """
         config = self._config(name)
+        self._refuse(name, config)
         stamp = _stamp(config.bundle)
         bundle = read_bundle(config.bundle)
-        if picture_hw is not None and not config.any_size and not config.camera:
-            _refuse_camera(bundle, picture_hw, name)
+        if not config.any_size:
+            for camera, size_hw in (seen_hw or {}).items():
+                _refuse_size(bundle, size_hw, f"recipe {name}: camera {camera}")
         with ExitStack() as opened:
             backend = self._open(bundle, config.backend)
             opened.callback(backend.close)
@@ -106,7 +116,6 @@ class Recipes:
             inspectors,
             rule,
             bundle.meta.profile,
-            config.camera,
             checked,
         )
 
@@ -132,12 +141,12 @@ def _stamp(bundle: Path) -> tuple[int, ...]:
     return tuple(number for one in found for number in (one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns))
 
 
-def _refuse_camera(bundle: Bundle, picture_hw: tuple[int, int], name: str) -> None:
-    shown = np.broadcast_to(np.uint8(0), picture_hw)  # of this size, without its memory
+def _refuse_size(bundle: Bundle, size_hw: SizeHW, source: str) -> None:
+    shown = np.broadcast_to(np.uint8(0), size_hw)  # of this size, without its memory
     try:
-        refuse_other_size(shown, bundle.spec.source_hw, "the camera sends")
+        refuse_other_size(shown, bundle.spec.source_hw, source)
     except PictureError as error:
-        raise RecipeError(f"recipe {name}: {error}") from error
+        raise RecipeError(str(error)) from error
 
 
 def _check(bundle: Bundle, config: RecipeConfig, backend: Backend, rule: Rule, unchecked: bool) -> str:

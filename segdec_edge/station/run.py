@@ -100,19 +100,21 @@ def _as_its_recipe_wants(config: StationConfig) -> StationConfig:
 def _recipes(config: StationConfig, cameras: Sequence[CameraConfig]) -> Recipes:
     running = config.all_recipes[config.station.recipe].camera
 
-    def inspectors(
-        name: str, recipe: RecipeConfig, bundle: Bundle, backend: Backend, rule: Rule
-    ) -> dict[str, Inspector]:
+    def refuse(name: str, recipe: RecipeConfig) -> None:
         if recipe.camera != running:
             raise RecipeError(
                 f"recipe {name} changes settings of the camera ({', '.join(recipe.camera) or 'back to its table'}),"
                 f' wanted the running ones. Start the station with it: station.recipe = "{name}".'
             )
+
+    def inspectors(
+        name: str, recipe: RecipeConfig, bundle: Bundle, backend: Backend, rule: Rule
+    ) -> dict[str, Inspector]:
         return {
             camera.name: _inspector(config, name, recipe, camera, backend, rule, bundle.digest) for camera in cameras
         }
 
-    return Recipes(config.all_recipes, inspectors, config.rule.rule)
+    return Recipes(config.all_recipes, inspectors, config.rule.rule, refuse=refuse)
 
 
 def _inspector(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
 import random
 import threading
 import time
@@ -31,7 +30,7 @@ from segdec_edge.station.recipe_lane import LaneRecipes
 from segdec_edge.station.recipes import Loaded, Recipes
 from segdec_edge.station.register import Register, unjudged
 from segdec_edge.types import Backend, Frame, Label, Verdict
-from tests.deploy.bright_parts import SIZE_HW, bright_bundle, bright_graph, write_parts
+from tests.deploy.bright_parts import SIZE_HW, bright_bundle, bright_graph, trained_on, write_parts
 from tests.fakes import FakeBackend, level, plain_part
 from tests.station.scripted import wait_until
 
@@ -180,9 +179,7 @@ def test_a_model_is_hashed_once_when_its_bundle_is_loaded(recipes: Recipes, monk
 
 
 def test_a_camera_of_another_size_is_refused(lid: Path) -> None:
-    content = json.loads((lid / "meta.json").read_text())
-    content["input"]["source_hw"] = [[100, 200], [100, 200]]
-    (lid / "meta.json").write_text(signed(content))
+    trained_on(lid, (100, 200))
     recipes = Recipes(
         {
             "lid": RecipeConfig(bundle=lid, backend="onnxruntime", self_check=False),
@@ -190,17 +187,10 @@ def test_a_camera_of_another_size_is_refused(lid: Path) -> None:
         },
         inspectors,
     )
-    with pytest.raises(RecipeError, match=r"recipe lid: the camera sends: a picture of 480x640 \(HxW\), trained on"):
-        recipes.load("lid", picture_hw=(480, 640))
-    for name, size in (("lid", (105, 195)), ("any", (480, 640)), ("lid", None)):
-        recipes.load(name, picture_hw=size).close()
-
-
-def signed(content: dict[str, object]) -> str:
-    from segdec_edge.bundle import DIGEST, digest_of
-
-    values = {key: value for key, value in content.items() if key != DIGEST}
-    return json.dumps({**values, DIGEST: digest_of(values)})
+    with pytest.raises(RecipeError, match=r"recipe lid: camera right: a picture of 480x640 \(HxW\), trained on"):
+        recipes.load("lid", seen_hw={"left": (100, 200), "right": (480, 640)})
+    for name, seen in (("lid", {"left": (105, 195)}), ("any", {"left": (480, 640)}), ("lid", {})):
+        recipes.load(name, seen_hw=seen).close()
 
 
 class Line:

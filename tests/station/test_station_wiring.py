@@ -35,7 +35,7 @@ from segdec_edge.station.reject import RejectFifo
 from segdec_edge.station.run import make_station
 from segdec_edge.station.stop import Stop
 from segdec_edge.types import Label
-from tests.deploy.bright_parts import SIZE_HW, bright_bundle, write_parts
+from tests.deploy.bright_parts import SIZE_HW, bright_bundle, trained_on, write_parts
 from tests.fakes import plain_part
 from tests.station.scripted import BAD, GOOD, TriggeredLine, running, wait_until
 
@@ -131,6 +131,28 @@ def test_a_recipe_is_swapped_between_two_parts_and_a_refused_one_changes_nothing
     assert sum(one.recipe != other.recipe for one, other in pairwise(judged)) == 1
     (told,) = now.events("recipe")
     assert told.startswith("cup: model ") and "2 reference pictures as expected" in told
+
+
+def test_a_recipe_for_other_pictures_than_the_camera_gives_is_refused(folder: Path) -> None:
+    """Of pictures of 16x16 the view shows 8 rows, turned: 16x8."""
+    text = RECIPES + CAMERA + "[view]\nregion = [0, 0, 16, 8]\nrotation = 90\n"
+    for name, source_hw in (("wide", (8, 16)), ("tall", (16, 8))):
+        trained_on(bright_bundle(folder / f"{name}.bundle", None).path, source_hw)
+        text += f'[recipes.{name}]\nbundle = "{name}.bundle"\nbackend = "onnxruntime"\nself_check = false\n'
+    with live(folder, text) as now:
+        wait_until(lambda: len(now.rows) > 5)
+        refused = now.station.change_recipe("wide")
+        assert refused.wait(20)
+        assert refused.error == (
+            "recipe wide refused, lid goes on: recipe wide: camera camera: a picture of 16x8 (HxW), trained on 8x16,"
+            " wanted sides within 10 %. Check the camera's region and binning, or train on such pictures."
+        )
+        assert [alarm.message for alarm in now.alarms.active() if alarm.name == "recipe"] == [refused.error]
+        before = len(now.rows)
+        wait_until(lambda: len(now.rows) > before + 5)
+        assert {row.recipe for row in now.rows if row.score is not None} == {"lid"}
+        taken = now.station.change_recipe("tall")
+        assert taken.wait(20) and taken.error is None
 
 
 def test_a_file_without_recipes_has_none_to_change_to(folder: Path) -> None:
