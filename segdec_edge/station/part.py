@@ -25,8 +25,8 @@ def part_id(run_id: str, sequence: int, camera: str | None = None) -> str:
 class Part:
     """One trigger and what became of it. Changed by one thread at a time; `settled` by the register alone.
 
-    opened_ns and deadline_ns on the monotonic clock, opened_wall_ns on the wall's; judges are those of its trigger, so
-    that a part triggered before a swap is judged by the old one; stage_ms how long each stage took.
+    opened_ns and deadline_ns on the monotonic clock, opened_wall_ns on the wall's; judges are those in office when its
+    picture came, so that a part seen before a swap is judged by the old one; stage_ms how long each stage took.
     """
 
     __slots__ = (

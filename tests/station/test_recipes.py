@@ -216,7 +216,7 @@ class Line:
             if self._stop.is_set():
                 return
             part = self.register.open("camera", number, frame=frame(number))
-            assert self.lane.prepare(part) and self.intake.put(part)
+            assert self.lane.enter(part, self.intake)
 
     def see(self, more: int) -> None:
         """Wait for so many more verdicts."""
