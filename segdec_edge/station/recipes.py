@@ -82,17 +82,26 @@ class Recipes:
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._table))
 
-    def load(self, name: str, *, seen_hw: Mapping[str, SizeHW] | None = None, unchecked: bool = False) -> Loaded:
+    def load(
+        self,
+        name: str,
+        *,
+        seen_hw: Mapping[str, SizeHW] | None = None,
+        unchecked: bool = False,
+        bundle_digest: str | None = None,
+    ) -> Loaded:
         """Open, warm and check a recipe's bundle. seen_hw: what each camera's view shows now, (height, width) in pixels
         by the camera's name, where that is known.
 
-        unchecked: a bundle without reference pictures is fine, as at a station's start. Raises SegdecError, and leaves
-        nothing open then.
+        unchecked: a bundle without reference pictures is fine, as at a station's start. bundle_digest: no other bundle
+        than this one will do. Raises SegdecError, and leaves nothing open then.
         """
         config = self._config(name)
         self._refuse(name, config)
         stamp = _stamp(config.bundle)
         bundle = read_bundle(config.bundle)
+        if bundle_digest is not None:
+            _refuse_other_bundle(bundle, bundle_digest, name)
         if not config.any_size:
             for camera, size_hw in (seen_hw or {}).items():
                 _refuse_size(bundle, size_hw, f"recipe {name}: camera {camera}")
@@ -139,6 +148,16 @@ def _stamp(bundle: Path) -> tuple[int, ...]:
     except OSError:  # read_bundle says what is wrong
         return ()
     return tuple(number for one in found for number in (one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns))
+
+
+def _refuse_other_bundle(bundle: Bundle, digest: str, name: str) -> None:
+    if bundle.digest != digest:
+        model, threshold = bundle.spec.sha256, bundle.spec.threshold
+        raise RecipeError(
+            f"{bundle.path}: holds bundle {bundle.digest[:12]} (model {model[:12]}, threshold {threshold:g}), wanted"
+            f" bundle {digest[:12]}, by which recipe {name} judged until now. Put that one back; or, to judge by what"
+            f" lies there, change to recipe {name} or start the station again."
+        )
 
 
 def _refuse_size(bundle: Bundle, size_hw: SizeHW, source: str) -> None:

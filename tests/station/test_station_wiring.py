@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from segdec_edge.bundle import read_bundle, set_profile, utc_now
+from segdec_edge.bundle import read_bundle, set_profile, set_threshold, utc_now
 from segdec_edge.config.camera import RtspConfig
 from segdec_edge.config.recipes import with_changes
 from segdec_edge.config.station import load_station
@@ -153,6 +153,56 @@ def test_a_recipe_for_other_pictures_than_the_camera_gives_is_refused(folder: Pa
         assert {row.recipe for row in now.rows if row.score is not None} == {"lid"}
         taken = now.station.change_recipe("tall")
         assert taken.wait(20) and taken.error is None
+
+
+@pytest.mark.parametrize("remedy", ["put back", "changed"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_backend_is_opened_again_with_the_very_bundle_it_had(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, swapped: bool, remedy: str
+) -> None:
+    """Somebody lays another bundle in its place: no part is judged by it, not by a backend opened anew either."""
+    monkeypatch.setattr("segdec_edge.station.lane.REOPEN_S", (0.02, 0.05))
+    bundle, recipe = folder / "lid.bundle", "cup" if swapped else "lid"
+    old, kept = read_bundle(bundle).digest, (bundle / "meta.json").read_text()
+    with live(folder, RECIPES + CAMERA + "deadline_ms = 100.0\n") as now:
+        if swapped:
+            assert now.station.change_recipe("cup").wait(20)
+        new = set_threshold(bundle, 0.6, "tried out").digest
+        judged_by(now, recipe, old)
+        lane = now.station.lane()
+        assert lane.judges is not None
+        lane.judges.backend.close()  # as a device that is lost: each call raises BackendError from here on
+        wait_until(lambda: "backend opening" in active(now))
+        wait_until(lambda: sum(row.reason.startswith("late") for row in now.rows) > 3)
+        assert now.rows[-1].verdict == "UNKNOWN"
+        (told,) = [text for text in now.events("alarm") if text.startswith("backend opening")]
+        assert all(
+            part in told for part in (str(bundle), f"bundle {new[:12]}", f"wanted bundle {old[:12]}", "Put that one")
+        )
+        if remedy == "put back":
+            (bundle / "meta.json").write_text(kept)
+        else:
+            assert now.station.change_recipe("lid").wait(20)
+        wait_until(lambda: not active(now))
+        judged_by(now, *((recipe, old) if remedy == "put back" else ("lid", new)))
+    assert {row.bundle_digest for row in now.rows if row.score is not None} <= (
+        {old} if remedy != "changed" else {old, new}
+    )
+
+
+def judged_by(now: Live, recipe: str, digest: str) -> None:
+    """Parts come out judged so."""
+    wait_until(
+        lambda: (
+            now.rows
+            and [(one.score is not None, one.recipe, one.bundle_digest) for one in now.rows[-1:]]
+            == [(True, recipe, digest)]
+        )
+    )
+
+
+def active(now: Live) -> set[str]:
+    return {alarm.name for alarm in now.alarms.active()}
 
 
 def test_a_file_without_recipes_has_none_to_change_to(folder: Path) -> None:
