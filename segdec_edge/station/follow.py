@@ -5,6 +5,7 @@ Changes no verdict. Knows no camera, no file and no output.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from threading import Lock
 
@@ -42,6 +43,7 @@ class Follower:
         self._alarms, self._note, self._drift = alarms, note, drift
         self._lock = Lock()
         self._debounces: dict[str, Debounce] = {}
+        self._since_ns: dict[str, int] = {}
         if debounce is not None:
             numbers = debounce.frames, debounce.defects, debounce.release
             self._debounces = {name: Debounce(*numbers) for name in free}
@@ -59,7 +61,7 @@ class Follower:
             self.reject.verdict(part.part_id, verdict.label)
         with self._lock:
             watch = self._watch_of(part)
-            self._debounced(part.camera, verdict.label)
+            self._debounced(part, verdict.label)
             if watch is not None and part.prepared is not None:
                 for note in watch.observe(verdict.score, light_of(part.prepared)):
                     self._drifted(part.camera, note)
@@ -70,8 +72,9 @@ class Follower:
         return None if one is None else one.label
 
     def interrupted(self, camera: str) -> None:
-        """The row of frames broke: the camera was lost, or another recipe judges."""
+        """The row of frames broke: the camera was lost. Frames from before, which may still wait, count no more."""
         with self._lock:
+            self._since_ns[camera] = time.monotonic_ns()
             self._reset(camera)
 
     def _watch_of(self, part: Part) -> DriftWatch | None:
@@ -109,13 +112,13 @@ class Follower:
             drifting.discard(note.name)
             self._alarms.cleared(note.name, note.message)
 
-    def _debounced(self, camera: str, label: Label) -> None:
-        one = self._debounces.get(camera)
-        if one is None:
+    def _debounced(self, part: Part, label: Label) -> None:
+        one = self._debounces.get(part.camera)
+        if one is None or part.opened_ns < self._since_ns.get(part.camera, 0):
             return
         event = one.add(label)
         if event.changed:
-            self._note("event", f"{event.label.value}: {event.bad} of the last {event.seen} frames not OK", camera)
+            self._note("event", f"{event.label.value}: {event.bad} of the last {event.seen} frames not OK", part.camera)
 
     def _reset(self, camera: str) -> None:
         if camera in self._debounces:

@@ -219,15 +219,25 @@ def test_a_recipe_may_start_with_camera_settings_of_its_own(folder: Path) -> Non
     assert {row.recipe for row in now.rows if row.score is not None} == {"other"}
 
 
-def test_debounce_tells_an_event_and_starts_anew_with_another_recipe(folder: Path) -> None:
+def test_debounce_tells_each_change_of_its_event(folder: Path) -> None:
     pictures(folder, [50, 50, 50, 220, 220, 220, 50, 50, 50])
     with live(folder, ONE + CAMERA + "[debounce]\nframes = 3\ndefects = 2\n") as now:
-        wait_until(lambda: len(now.rows) > 30)
-        assert now.station.follower.event("camera") in Label
+        for label in (Label.DEFECT, Label.OK, Label.DEFECT):
+            wait_until(lambda: now.station.follower.event("camera") is label)  # noqa: B023 - it runs at once
         assert now.station.follower.event("nobody") is None
     events = now.events("event")
     assert {text.split(":")[0] for text in events} == {"OK", "DEFECT"}
     assert all(one[:2] != other[:2] for one, other in pairwise(events))
+
+
+def test_debounce_starts_anew_with_another_recipe(folder: Path) -> None:
+    """All parts are good, so only an event that was UNKNOWN in between becomes OK a second time."""
+    with live(folder, RECIPES + CAMERA + "[debounce]\nframes = 10\ndefects = 2\n") as now:
+        for recipe, told in (("lid", 1), ("cup", 2)):
+            assert recipe == "lid" or now.station.change_recipe(recipe).wait(20)
+            wait_until(lambda: sum(row.recipe == recipe for row in now.rows) > 25)  # noqa: B023 - it runs at once
+            assert now.events("event") == ["OK: 0 of the last 10 frames not OK"] * told
+            assert now.station.follower.event("camera") is Label.OK
 
 
 def test_drift_of_the_light_is_an_alarm_and_changes_no_verdict(folder: Path) -> None:
