@@ -107,8 +107,8 @@ class Changer:
         with self._lock:
             self._closing = True
             running = self._running
-        if running is not None:
-            running.wait(within_s)
+        if running is not None and not running.wait(within_s):
+            _log.error("recipe %s is still being loaded after %g s: left behind", running.name, within_s)
 
     def _busy(self) -> str | None:
         if self._closing:

@@ -96,7 +96,8 @@ class Lane:
             turn.abandoned = True
 
     def swap(self, judges: AnyJudges, open_judges: Opener | None = None) -> None:
-        """Judge the parts triggered from now on with this one; those before keep the old one, closed after the last.
+        """Judge the parts whose picture comes from now on with this one; those before keep the old one, which is closed
+        after the last of them.
 
         open_judges: opens the new one again where it fails later.
         """
@@ -312,7 +313,7 @@ class Lane:
             if error is not None or unusable(verdict):
                 trouble = verdict.reason, error
             self._register.settle(one.part, verdict)
-        if not turn.abandoned:
+        if not turn.abandoned and work[0].judges is self.judges:  # one that was replaced is not opened again
             self._count(trouble)
 
     def _count(self, trouble: tuple[str, Exception | None] | None) -> None:

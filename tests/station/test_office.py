@@ -196,6 +196,30 @@ def test_a_picture_that_is_prepared_during_a_swap_is_judged_by_the_old_one_which
     assert not any(row.verdict == "UNKNOWN" for row in one.rows)
 
 
+def test_failures_of_what_was_replaced_do_not_close_what_is_in_office(tmp_path: Path) -> None:
+    """Its last parts are UNKNOWN one after the other, and what judges the others by now is healthy."""
+    lines: dict[str, Line] = {name: TriggeredLine([[GOOD] * 99]) for name in ("left", "right")}
+    failing, go_on = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        failing.set()
+        go_on.wait(20.0)
+        raise BackendError("device lost")
+
+    old, new = Watched(before=fail), Watched(lambda _: 0.9)
+    with running(tmp_path, lines, lambda: old, **TRIGGERED) as one:
+        triggered(one, 10, "left")
+        assert failing.wait(20.0)
+        one.station.lane().swap(judges_of(new, "cup"))
+        triggered(one, 1, "right")
+        go_on.set()
+        wait_until(lambda: len(one.seen.verdicts) == 11)
+        triggered(one, 1, "right")
+        wait_until(lambda: len(one.seen.verdicts) == 12)
+        assert (old.closed, new.closed) == (1, 0)
+    assert reasons(one) == ["device lost"] * 10 + ["cup"] * 2
+
+
 def test_what_is_swapped_in_just_before_the_end_is_closed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lane is between two backends when the station stops."""
     opening, go_on = threading.Event(), threading.Event()
