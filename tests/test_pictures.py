@@ -13,7 +13,16 @@ import pytest
 from numpy.typing import NDArray
 
 from segdec_edge.errors import PictureError
-from segdec_edge.pictures import SUFFIXES, decode, overlay, prepare, read_picture, refuse_flat, refuse_other_size
+from segdec_edge.pictures import (
+    SUFFIXES,
+    contrast_of,
+    decode,
+    overlay,
+    prepare,
+    read_picture,
+    refuse_flat,
+    refuse_other_size,
+)
 
 Array = NDArray[Any]
 
@@ -305,6 +314,13 @@ def test_one_channel_with_contrast_is_enough() -> None:
     picture = np.zeros((32, 32, 3), np.uint8)
     picture[:16, :, 2] = 9
     assert refuse_flat(picture, "red") is picture
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_contrast_is_the_largest_of_any_channel(channels: int) -> None:
+    picture = np.random.default_rng(2).integers(0, 256, (40, 30, channels)).astype(np.uint8)
+    picture[:, :, 0] //= 2
+    assert contrast_of(picture) == pytest.approx(max(picture[:, :, one].std() for one in range(channels)))
 
 
 def _jpeg(pixels: Array, *how: int) -> bytes:

@@ -201,7 +201,7 @@ class Grab:
     def _enqueue(self, part: Part) -> None:
         if not self._go.is_set():
             self._unknown(part, NOT_READY)
-        elif self._lane.prepare(part) and not self.intake.put(part):
+        elif not self._lane.enter(part, self.intake):
             self._unknown(part, f"overrun: {self.source.queue} parts wait for their verdict already")
 
     def _unknown(self, part: Part, reason: str, source: str | None = None) -> None:

@@ -16,11 +16,11 @@ from segdec_edge.station.supervisor import guarded, itself
 from segdec_edge.types import Backend, Frame, Label, Pixels, Prediction, Verdict
 
 
-class Bench(Protocol):
+class AnyJudges(Protocol):
     """What a lane judges with: a warm backend, and each camera's inspector by the camera's name. A recipe is one.
 
-    recipe by name; profile: what its bundle says of the training pictures, None where it says nothing; bundle: where it
-    lies, None where that is not known.
+    recipe by name; bundle: where it lies, None where that is not known; bundle_digest names its content; profile: what
+    the bundle says of the training pictures, None where it says nothing.
     """
 
     @property
@@ -38,6 +38,9 @@ class Bench(Protocol):
     @property
     def bundle(self) -> Path | None: ...
 
+    @property
+    def bundle_digest(self) -> str: ...
+
     def close(self) -> None:
         """Close the backend; for the thread that infers."""
         ...
@@ -53,6 +56,7 @@ class Judges:
     recipe: str = ""
     profile: Profile | None = None
     bundle: Path | None = None
+    bundle_digest: str = ""
 
     def close(self) -> None:
         """Close the backend; for the thread that infers."""
@@ -66,7 +70,7 @@ class Work(NamedTuple):
     part: Part
     frame: Frame
     prepared: Pixels
-    judges: Bench
+    judges: AnyJudges
 
 
 def work_of(parts: Iterable[Part]) -> list[Work]:
@@ -118,6 +122,11 @@ def judged(work: Work, outcome: list[Prediction] | Exception, index: int) -> tup
     if isinstance(verdict, Exception):
         return inspector.unknown(frame, part.part_id, told(verdict)), verdict
     return verdict, None
+
+
+def same_recipe(one: AnyJudges, other: AnyJudges) -> bool:
+    """Whether both judge alike: the same recipe with the same bundle, opened twice."""
+    return (one.recipe, one.bundle_digest) == (other.recipe, other.bundle_digest)
 
 
 def unusable(verdict: Verdict) -> bool:

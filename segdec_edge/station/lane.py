@@ -14,11 +14,13 @@ from threading import Condition, Event, Thread
 from segdec_edge.errors import BackendError
 from segdec_edge.station.alarms import Alarms
 from segdec_edge.station.intake import Intake
-from segdec_edge.station.judging import Bench, Work, bug, by_judges, judged, predicted, told, unusable, work_of
+from segdec_edge.station.judging import AnyJudges, Work, bug, by_judges, judged, predicted, told, unusable, work_of
+from segdec_edge.station.office import Office
 from segdec_edge.station.part import Part
 from segdec_edge.station.register import Register
 from segdec_edge.station.supervisor import Turn, guarded, itself, join_all, start_thread
 from segdec_edge.types import Frame
+from segdec_edge.view import SizeHW
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +32,9 @@ FAILURES_IN_A_ROW = 5
 """As many batches without a usable prediction, and the backend is opened again."""
 HUNG_THREADS = 2
 """Each may hold a model's memory: as many may hang at a time."""
+REPLACED = "the backend of its recipe failed, and another recipe judges by now"
 
-Opener = Callable[[], Bench]
+Opener = Callable[[], AnyJudges]
 
 
 class Lane:
@@ -53,19 +56,25 @@ class Lane:
     ) -> None:
         self.name = name
         self.changed = Condition()
-        self.judges: Bench | None = None
         self.error: Exception | None = None
         self.opened = Event()
         self._open, self._register, self._alarms, self._reopens = open_judges, register, alarms, reopens
         self._hang_s, self._batch_ms = hang_s, batch_ms
         self._intakes: list[Intake] = []
-        self._retired: list[Bench] = []
+        self._office = Office(self.changed)
+        self._left_behind: dict[Turn, list[AnyJudges]] = {}
         self._turn = Turn()
         self._in_hand: list[Part] = []
         self._hung: list[Thread] = []
+        self._pictures_hw: dict[str, SizeHW] = {}
         self._failures = self._reopened = self._first = 0
+        self._reason: type[Exception] | None = None
         self._closing = False
-        self._fresh = False
+
+    @property
+    def judges(self) -> AnyJudges | None:
+        """What judges the parts whose picture comes now; None before the first was opened."""
+        return self._office.now
 
     def serve(self, intake: Intake) -> None:
         """Take this camera's parts too. Before start()."""
@@ -86,18 +95,22 @@ class Lane:
         if turn.thread is not None and join_all([turn.thread], within_s):
             turn.abandoned = True
 
-    def swap(self, judges: Bench, open_judges: Opener | None = None) -> None:
-        """Judge the parts triggered from now on with this one; those before keep the old one, closed after the last.
+    def swap(self, judges: AnyJudges, open_judges: Opener | None = None) -> None:
+        """Judge the parts whose picture comes from now on with this one; those before keep the old one, which is closed
+        after the last of them.
 
         open_judges: opens the new one again where it fails later.
         """
         with self.changed:
-            if self.judges is not None:
-                self._retired.append(self.judges)
-            self.judges = judges
             self._open = open_judges or self._open
-            self._fresh = True
-            self.changed.notify_all()
+            self._office.swap(judges)
+
+    def seen_hw(self) -> dict[str, SizeHW]:
+        """What each camera's view showed of its last picture, (height, width) in pixels, by the camera's name; without
+        cameras that gave none yet. Raises PictureError where a view sticks out of it.
+        """
+        judges, sizes = self.judges, dict(self._pictures_hw)
+        return {} if judges is None else {name: judges.inspectors[name].seen_hw(size) for name, size in sizes.items()}
 
     def check(self, now_ns: int) -> int | None:
         """For the watch: see a backend that hangs, and put another in its place."""
@@ -110,11 +123,20 @@ class Lane:
             self._abandon(turn, f"{hanging} did not return within {turn.limit_s:g} s")
         return None
 
-    def prepare(self, part: Part) -> bool:
-        """Make the network's input of a part's frame, in whatever thread; else the part is UNKNOWN."""
-        frame, judges = part.frame, self.judges
-        if frame is None or judges is None:  # its deadline passed meanwhile
+    def enter(self, part: Part, intake: Intake) -> bool:
+        """Prepare a part's picture and let it wait its turn, in whatever thread; False where there is no room for it.
+
+        A part whose picture cannot be prepared is UNKNOWN.
+        """
+        with self._office.entering() as judges:
+            return judges is None or not self._prepared(part, judges) or intake.put(part)
+
+    def _prepared(self, part: Part, judges: AnyJudges) -> bool:
+        """Whether the part has the network's input of its frame now; else it has its verdict."""
+        frame = part.frame
+        if frame is None:  # its deadline passed meanwhile
             return False
+        self._pictures_hw[part.camera] = (frame.pixels.shape[0], frame.pixels.shape[1])
         inspector = judges.inspectors[part.camera]
         began_ns = time.monotonic_ns()
         prepared = guarded(lambda: inspector.prepare(frame), itself)
@@ -138,62 +160,82 @@ class Lane:
             self._abandon(turn, "a fault of its own")
 
         guarded(lambda: self._serve(turn), broken)
+        for judges in self._let_go(turn):
+            self._close(turn, judges)
 
     def _serve(self, turn: Turn) -> None:
-        if not self._opens(turn):
-            return
-        while batch := self._next_batch(turn):
+        serving = self._opens(turn)
+        while serving and (batch := self._next_batch(turn)):
             self._judge(turn, batch)
             self._close_retired(turn)
-            if self._failures >= FAILURES_IN_A_ROW and self._reopens and not turn.abandoned:
-                self._reopened += 1
-                with self.changed:
-                    failed = None if self._fresh else self.judges
-                self._close(turn, failed)
-                if not self._opens(turn):
-                    return
-        if not turn.abandoned:
-            for judges in (*self._retired, self.judges):
-                self._close(turn, judges)
+            if self._failures >= FAILURES_IN_A_ROW and self._reopens:
+                serving = self._opens_again(turn)
+
+    def _opens_again(self, turn: Turn) -> bool:
+        """In place of what fails, which is closed first: there may be no memory for two."""
+        with self.changed:
+            if turn.abandoned:
+                return False
+            self._reopened += 1
+            failed = self._office.give_up()
+        self._close(turn, failed)
+        return self._opens(turn)
+
+    def _let_go(self, turn: Turn) -> list[AnyJudges]:
+        """What this thread has to close at its end; what another one has taken over is not among it."""
+        with self.changed:
+            return self._left_behind.pop(turn, []) if turn.abandoned else self._office.clear(fresh=True)
 
     def _opens(self, turn: Turn) -> bool:
         """Whether there is a warm backend now: opened here, or swapped in meanwhile. At the start one try; later as
         many as it takes.
         """
         self._failures = 0
-        while not turn.abandoned and not (self._closing and self.opened.is_set()):
+        while self._is_wanted(turn):
             if self._reopened:
                 with self.changed:
                     wait_s = min(REOPEN_S[1], REOPEN_S[0] * 2 ** min(self._reopened - 1, 20))
-                    self.changed.wait_for(lambda: turn.abandoned or self._closing or self._fresh, wait_s)
-            if self._fresh:
+                    self.changed.wait_for(lambda: turn.abandoned or self._closing or self._office.fresh, wait_s)
+            if self._office.fresh:
                 return self._takes_over(turn, None)
             turn.begin("opening the backend", OPEN_LIMIT_S)
             judges = guarded(self._open, itself)
             turn.done()
             if not isinstance(judges, Exception):
                 return self._takes_over(turn, judges)
+            if turn.abandoned:
+                return False
             if not self.opened.is_set():
                 self.error = judges
                 self.opened.set()
                 return False
             self._reopened += 1
-            self._alarms.raised(self.name, f"cannot be opened again: {told(judges)}", bug(judges))
+            self._refused(judges)
         return False
 
-    def _takes_over(self, turn: Turn, judges: Bench | None) -> bool:
+    def _is_wanted(self, turn: Turn) -> bool:
+        return not turn.abandoned and not (self._closing and self.opened.is_set())
+
+    def _refused(self, error: Exception) -> None:
+        """An alarm of its own: the backend's has been told already. Another kind of reason is told anew."""
+        name = f"{self.name} opening"
+        if type(error) is not self._reason:
+            self._alarms.cleared(name, "for another reason now")
+        self._reason = type(error)
+        self._alarms.raised(name, f"cannot be opened again: {told(error)}", bug(error))
+
+    def _takes_over(self, turn: Turn, judges: AnyJudges | None) -> bool:
         """judges None, or another one swapped in while they were opened: those swapped in judge."""
         with self.changed:
             late = turn.abandoned
-            needed = not late and not self._fresh
-            if needed:
-                self.judges = judges
+            needed = not late and self._office.take(judges)
         if not needed:
             self._close(turn, judges)
         if late:
             return False
         if self.opened.is_set():
             _log.warning("%s: opened again", self.name)
+            self._alarms.cleared(f"{self.name} opening", "open again")
         self.opened.set()
         return True
 
@@ -222,7 +264,7 @@ class Lane:
         """What one call of the backend may take, for one and the same judges; each camera comes first in turn."""
         taken: list[tuple[Intake, Part | Frame]] = []
         self._first = (self._first + 1) % len(self._intakes)
-        judge: Bench | None = None
+        judge: AnyJudges | None = None
         for intake in self._intakes[self._first :] + self._intakes[: self._first]:
             first = intake.first()
             if first is None or (taken and self._judge_of(first) is not judge):
@@ -234,9 +276,8 @@ class Lane:
                 break
         return taken
 
-    def _judge_of(self, waiting: Part | Frame) -> Bench | None:
-        own = waiting.judges if isinstance(waiting, Part) else None
-        return own if any(own is one for one in self._retired) else self.judges
+    def _judge_of(self, waiting: Part | Frame) -> AnyJudges | None:
+        return self._office.judge_of(waiting) if isinstance(waiting, Part) else self.judges
 
     def _ready(self, intake: Intake, one: Part | Frame) -> Part | None:
         """The part with its prepared picture; None where its verdict is given already."""
@@ -244,8 +285,11 @@ class Lane:
         if part is None or part.settled:
             return None
         part.stage_ms["wait"] = (time.monotonic_ns() - part.queued_ns) / 1e6
-        prepared = part.judges is not None and part.judges is self._judge_of(part)
-        return part if prepared or self.prepare(part) else None
+        judges = self._judge_of(part)
+        if judges is None:
+            self._register.settle_unknown(part, REPLACED)
+            return None
+        return part if part.judges is judges or self._prepared(part, judges) else None
 
     def _judge(self, turn: Turn, parts: list[Part]) -> None:
         work = work_of(parts)
@@ -259,9 +303,7 @@ class Lane:
             self._in_hand = []
 
     def _judge_alike(self, turn: Turn, work: list[Work]) -> None:
-        if self._fresh:
-            with self.changed:
-                self._fresh = work[0].judges is not self.judges
+        self._office.used(work[0].judges)
         turn.begin("the backend", self._hang_s)
         outcome = predicted(work)
         turn.done()
@@ -271,7 +313,7 @@ class Lane:
             if error is not None or unusable(verdict):
                 trouble = verdict.reason, error
             self._register.settle(one.part, verdict)
-        if not turn.abandoned:
+        if not turn.abandoned and work[0].judges is self.judges:  # one that was replaced is not opened again
             self._count(trouble)
 
     def _count(self, trouble: tuple[str, Exception | None] | None) -> None:
@@ -287,7 +329,8 @@ class Lane:
             if turn.abandoned:
                 return
             turn.abandoned = True
-            self._retired.clear()  # only the thread that is left behind could close them
+            # Only the thread that is left behind may call or close what it had, if it ever comes back.
+            self._left_behind[turn] = self._office.clear(fresh=False)
             self.changed.notify_all()
         if turn.thread is not None:
             self._hung.append(turn.thread)
@@ -300,16 +343,16 @@ class Lane:
             self.error = BackendError(f"{self.name}: {reason}, and it cannot be opened again. Start the station again.")
 
     def _close_retired(self, turn: Turn) -> None:
-        if not self._retired:
+        if not self._office.any_retired:
             return
         with self.changed:
-            used = {id(part.judges) for intake in self._intakes for part in intake.parts()}
-            done = [one for one in self._retired if id(one) not in used]
-            self._retired = [one for one in self._retired if id(one) in used]
+            if turn.abandoned:  # another thread judges with them
+                return
+            done = self._office.idle(part for intake in self._intakes for part in intake.parts())
         for judges in done:
             self._close(turn, judges)
 
-    def _close(self, turn: Turn, judges: Bench | None) -> None:
+    def _close(self, turn: Turn, judges: AnyJudges | None) -> None:
         if judges is None:
             return
         turn.begin("closing the backend", self._hang_s)

@@ -17,6 +17,7 @@ from segdec_edge.errors import CameraError, RecipeError
 from segdec_edge.outputs.ledger import FREE_RUNNING
 from segdec_edge.station.alarms import Alarm, Alarms
 from segdec_edge.station.books import Balance, Books
+from segdec_edge.station.changer import Change, Changer
 from segdec_edge.station.events import CameraEvent, CameraState
 from segdec_edge.station.feed import Feed
 from segdec_edge.station.follow import Follower
@@ -27,7 +28,6 @@ from segdec_edge.station.lane import Lane
 from segdec_edge.station.lane import Opener as JudgesOpener
 from segdec_edge.station.outlet import Outlet
 from segdec_edge.station.part import Part, new_run_id, part_id
-from segdec_edge.station.recipes import Change, Changer
 from segdec_edge.station.recorder import Recorder
 from segdec_edge.station.register import Register, unjudged
 from segdec_edge.station.setup import StationSource, Tuning
@@ -86,7 +86,7 @@ class Station:
         for grab in self._grabs.values():
             if isinstance(grab, TriggeredGrab):
                 grab.entered = self._entered
-        self._changers: list[Changer] = []
+        self._changer: Changer | None = None
         self._issued, self._last_reason, self._issuing = Counter[str](), "", Lock()
         self._watch = self._make_watch()
         self.alarms.listen(self._note_alarm)
@@ -124,14 +124,17 @@ class Station:
         return grab.trigger(given_id, encoder)
 
     def serve_recipes(self, changer: Changer) -> None:
-        """Let change_recipe ask this one too. Before run()."""
-        self._changers.append(changer)
+        """Let change_recipe ask this one. Before run()."""
+        self._changer = changer
 
-    def change_recipe(self, name: str) -> tuple[Change, ...]:
-        """Begin to load another recipe beside the running one, for each backend; swapped in when it is ready."""
-        if not self._changers:
+    def change_recipe(self, name: str) -> Change:
+        """Begin to load another recipe beside the running one; swapped in for every backend once it is ready for all.
+
+        For any thread; it never blocks. Raises RecipeError where the station's file has no recipes.
+        """
+        if self._changer is None:
             raise RecipeError(f"recipe {name!a}: this station has none to change to. Add [recipes] to its file.")
-        return tuple(changer.request(name) for changer in self._changers)
+        return self._changer.request(name)
 
     def summary(self) -> RunSummary:
         """The figures as they are now."""
@@ -224,8 +227,8 @@ class Station:
 
     def _finish(self) -> None:
         """Drain what was triggered, then end every thread; none may hold this up."""
-        for changer in self._changers:
-            changer.close(_CLOSE_S)
+        if self._changer is not None:
+            self._changer.close(_CLOSE_S)
         for feed in self._feeds.values():
             feed.stop()
         until = time.monotonic() + max(grab.timeout_s for grab in self._grabs.values()) + _CLOSE_S

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from segdec_edge.types import Frame, Pixels
 
 if TYPE_CHECKING:
-    from segdec_edge.station.judging import Bench
+    from segdec_edge.station.judging import AnyJudges
 
 
 def new_run_id() -> str:
@@ -25,8 +25,8 @@ def part_id(run_id: str, sequence: int, camera: str | None = None) -> str:
 class Part:
     """One trigger and what became of it. Changed by one thread at a time; `settled` by the register alone.
 
-    opened_ns and deadline_ns on the monotonic clock, opened_wall_ns on the wall's; judges are those of its trigger, so
-    that a part triggered before a swap is judged by the old one; stage_ms how long each stage took.
+    opened_ns and deadline_ns on the monotonic clock, opened_wall_ns on the wall's; judges are those in office when its
+    picture came, so that a part seen before a swap is judged by the old one; stage_ms how long each stage took.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class Part:
         self.frame = frame
         self.source = frame.source if frame is not None else camera
         self.prepared: Pixels | None = None
-        self.judges: Bench | None = None
+        self.judges: AnyJudges | None = None
         self.queued_ns = opened_ns
         self.stage_ms: dict[str, float] = {}
         self.settled = False

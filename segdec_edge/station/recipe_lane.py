@@ -10,10 +10,14 @@ from segdec_edge.station.recipes import Loaded, Recipes
 
 
 class LaneRecipes:
-    """`first` judges until another is swapped in. open() is the lane's opener; bind() before a swap."""
+    """`first` judges until another is swapped in. open() is the lane's opener; bind() before a swap.
+
+    A recipe is opened again with the very bundle it had, by its digest: what else lies there by then is for a change.
+    """
 
     def __init__(self, recipes: Recipes, first: str) -> None:
-        self.recipes, self._first = recipes, first
+        self._recipes, self._first = recipes, first
+        self._first_digest: str | None = None
         self._lane: Lane | None = None
 
     def bind(self, lane: Lane) -> None:
@@ -22,7 +26,9 @@ class LaneRecipes:
 
     def open(self) -> Loaded:
         """The first recipe, warm. A start needs no reference pictures. Raises SegdecError."""
-        return self._open(self._first)
+        loaded = self._open(self._first, self._first_digest)
+        self._first_digest = loaded.bundle_digest
+        return loaded
 
     def current(self) -> Loaded:
         """What the next part is judged by. Raises RecipeError before the first was opened."""
@@ -31,11 +37,15 @@ class LaneRecipes:
             raise RecipeError(f"recipe {self._first} is not open yet. Swap once the station is ready.")
         return judges
 
+    def load(self, name: str) -> Loaded:
+        """A recipe for this lane's cameras, warm and checked, for pictures as they give now. Raises SegdecError."""
+        return self._recipes.load(name, seen_hw={} if self._lane is None else self._lane.seen_hw())
+
     def swap(self, new: Loaded) -> None:
         """Judge with `new` from the next part on."""
         if self._lane is None:
             raise RecipeError(f"recipe {new.recipe}: no backend to swap it into. Bind the lane first.")
-        self._lane.swap(new, partial(self._open, new.recipe))
+        self._lane.swap(new, partial(self._open, new.recipe, new.bundle_digest))
 
-    def _open(self, name: str) -> Loaded:
-        return self.recipes.load(name, unchecked=True)
+    def _open(self, name: str, digest: str | None) -> Loaded:
+        return self._recipes.load(name, unchecked=True, bundle_digest=digest)

@@ -8,7 +8,7 @@ from functools import partial
 
 from rich.console import Console
 
-from segdec_edge.bundle import read_bundle
+from segdec_edge.bundle import Bundle
 from segdec_edge.cameras import open_camera
 from segdec_edge.config.camera import AravisConfig, CameraConfig, ReplayConfig, RtspConfig, trigger_of
 from segdec_edge.config.recipes import RecipeConfig, with_changes
@@ -18,6 +18,7 @@ from segdec_edge.errors import RecipeError
 from segdec_edge.outputs.archive import open_archive
 from segdec_edge.outputs.ledger import Ledger
 from segdec_edge.station.alarms import Alarms
+from segdec_edge.station.changer import ALARM, Changer
 from segdec_edge.station.follow import Follower
 from segdec_edge.station.grab import Source
 from segdec_edge.station.inspection import Inspector
@@ -25,7 +26,7 @@ from segdec_edge.station.loop import Station
 from segdec_edge.station.part import new_run_id
 from segdec_edge.station.parts import Names
 from segdec_edge.station.recipe_lane import LaneRecipes
-from segdec_edge.station.recipes import ALARM, Changer, Loaded, Recipes
+from segdec_edge.station.recipes import Loaded, Recipes
 from segdec_edge.station.recorder import Recorder
 from segdec_edge.station.reject import RejectFifo
 from segdec_edge.station.setup import StationSource, Tuning
@@ -79,10 +80,8 @@ def make_station(
     )
     for name, lane in lanes.items():
         lane.bind(station.lane(name))
-        if config.recipes:
-            own = ALARM if len(lanes) == 1 else f"{ALARM} {name}"  # what one takes does not clear what another refused
-            raised = partial(_refused, alarms, own)
-            station.serve_recipes(Changer(lane.recipes, lane, raised, partial(_swapped, recorder, alarms, own)))
+    if config.recipes:
+        station.serve_recipes(Changer(list(lanes.values()), alarms.raised, partial(_swapped, recorder, alarms)))
     return station
 
 
@@ -101,16 +100,21 @@ def _as_its_recipe_wants(config: StationConfig) -> StationConfig:
 def _recipes(config: StationConfig, cameras: Sequence[CameraConfig]) -> Recipes:
     running = config.all_recipes[config.station.recipe].camera
 
-    def inspectors(name: str, recipe: RecipeConfig, backend: Backend, rule: Rule) -> dict[str, Inspector]:
+    def refuse(name: str, recipe: RecipeConfig) -> None:
         if recipe.camera != running:
             raise RecipeError(
                 f"recipe {name} changes settings of the camera ({', '.join(recipe.camera) or 'back to its table'}),"
                 f' wanted the running ones. Start the station with it: station.recipe = "{name}".'
             )
-        digest = read_bundle(recipe.bundle).digest
-        return {camera.name: _inspector(config, name, recipe, camera, backend, rule, digest) for camera in cameras}
 
-    return Recipes(config.all_recipes, inspectors, config.rule.rule)
+    def inspectors(
+        name: str, recipe: RecipeConfig, bundle: Bundle, backend: Backend, rule: Rule
+    ) -> dict[str, Inspector]:
+        return {
+            camera.name: _inspector(config, name, recipe, camera, backend, rule, bundle.digest) for camera in cameras
+        }
+
+    return Recipes(config.all_recipes, inspectors, config.rule.rule, refuse=refuse)
 
 
 def _inspector(
@@ -151,13 +155,10 @@ def _follower(config: StationConfig, recorder: Recorder, alarms: Alarms) -> Foll
     return Follower(alarms, recorder.note, drift=config.drift, debounce=config.debounce, free=free, reject=fifo)
 
 
-def _refused(alarms: Alarms, own: str, name: str, message: str) -> None:
-    alarms.raised(own, message)
-
-
-def _swapped(recorder: Recorder, alarms: Alarms, own: str, loaded: Loaded) -> None:
-    recorder.note("recipe", f"{loaded.recipe}: model {loaded.bundle_sha256[:12]}; {loaded.checked}")
-    alarms.cleared(own, f"{loaded.recipe} judges")
+def _swapped(recorder: Recorder, alarms: Alarms, loaded: Sequence[Loaded]) -> None:
+    for told in dict.fromkeys(f"{one.recipe}: model {one.bundle_sha256[:12]}; {one.checked}" for one in loaded):
+        recorder.note("recipe", told)
+    alarms.cleared(ALARM, f"{loaded[0].recipe} judges")
 
 
 def _source(config: StationConfig, camera: CameraConfig) -> StationSource:

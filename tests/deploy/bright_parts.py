@@ -5,6 +5,7 @@ Real graphs for real runtimes, made in a moment and without torch: a test says w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from segdec_edge import __version__
 from segdec_edge.bundle import (
+    DIGEST,
+    META,
     Bundle,
     InputFacts,
     Meta,
@@ -22,6 +25,7 @@ from segdec_edge.bundle import (
     OutputFacts,
     Step,
     Threshold,
+    digest_of,
     model_facts,
     utc_now,
     write_bundle,
@@ -112,6 +116,14 @@ def bright_bundle(path: Path, spec: str | None, *, split: bool = True, lineage: 
         "how": "by hand",
     }
     return write_bundle(path, onnx_bytes=content, meta=meta, split=subsets if split else None)
+
+
+def trained_on(path: Path, source_hw: tuple[int, int]) -> None:
+    """Let a bundle say that its pictures had this size before they were resized."""
+    content = json.loads((path / META).read_text())
+    content["input"]["source_hw"] = [source_hw, source_hw]
+    del content[DIGEST]
+    (path / META).write_text(json.dumps({**content, DIGEST: digest_of(content)}))
 
 
 def _names(good: tuple[int, ...], defective: tuple[int, ...]) -> list[str]:

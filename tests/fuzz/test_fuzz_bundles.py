@@ -75,7 +75,7 @@ class Station:
     def load(self) -> str | SegdecError:
         """How a swap to the bundle would end."""
         recipe = RecipeConfig(bundle=self.bundle, backend="onnxruntime")
-        recipes = Recipes({"new": recipe}, lambda name, config, backend, rule: {"camera": Inspector(backend, rule, "")})
+        recipes = Recipes({"new": recipe}, lambda *made: {"camera": Inspector(*made[-2:], "")})
         try:
             loaded = recipes.load("new")
         except SegdecError as error:

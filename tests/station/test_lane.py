@@ -73,9 +73,10 @@ def test_hanging_backend_is_unknown_at_the_deadline_then_replaced(tmp_path: Path
         wait_until(lambda: backends.opened == 2)
         wait_until(lambda: one.station.lane().judges.backend is backends.made[1])
         shoot(one)
-        assert "backend" not in one.active()
+        wait_until(lambda: "backend" not in one.active())
         line.release.set()
         wait_until(lambda: one.station.summary().late == 1)
+        wait_until(lambda: backends.made[0].closed == 1)  # by its own thread, as soon as that comes back
     assert one.seen.labels() == ["OK", "UNKNOWN", "OK"]
     assert one.rows[1].reason == "late: no verdict within 150 ms"
     assert not one.error
@@ -304,6 +305,7 @@ def test_what_is_swapped_in_while_the_old_one_is_opened_again_judges(
         if is_opening:
             wait_until(lambda: len(made) == 2 and made[1].closed == 1)
         shoot(one, 3)
+    assert made[0].closed == 1
     assert [row.bundle_sha256[:2] for row in one.rows] == ["ab"] * 5 + ["cd"] * 3
     assert one.seen.labels() == ["UNKNOWN"] * 5 + ["DEFECT"] * 3
     assert len(made) == (2 if is_opening else 1)

@@ -1,0 +1,52 @@
+"""What follows a verdict keeps to the parts' order, whenever their verdicts come."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from segdec_edge.config.rules import DebounceConfig
+from segdec_edge.station.events import CameraState
+from segdec_edge.station.follow import Follower
+from segdec_edge.types import Label, Pixels
+from tests.fakes import FakeBackend, level
+from tests.station.scripted import GOOD, Line, running, wait_until
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_debounce_starts_anew_when_its_camera_was_lost(tmp_path: Path, waiting: bool) -> None:
+    """Two frames of the next camera object do not fill a window of three, whatever was seen before; also where frames
+    from before are judged only after the loss.
+    """
+    line, told = Line([[GOOD] * 5 + ["hang", "gone"], [GOOD] * 2 + ["idle"]]), list[str]()
+    judge = threading.Event()
+
+    def judged(picture: Pixels) -> float:
+        judge.wait(20.0)
+        return level(picture)
+
+    with running(tmp_path, {"camera": line}, lambda: FakeBackend(judged), ready=False, timeout_s=30.0) as one:
+        wait_until(one.station.ready.is_set)
+        one.station.follower = Follower(
+            one.alarms,
+            lambda kind, text, camera: told.append(text),
+            debounce=DebounceConfig(frames=3, defects=2),
+            free=["camera"],
+        )
+        assert one.station.follower.event("camera") is Label.UNKNOWN
+        line.go.set()
+        if waiting:
+            wait_until(lambda: one.station._grabs["camera"].frames == 5)
+        else:
+            judge.set()
+            wait_until(lambda: len(one.seen.verdicts) == 5 and told)
+            assert one.station.follower.event("camera") is Label.OK
+        line.release.set()
+        wait_until(lambda: any(event.state is CameraState.LOST for event in one.events))
+        judge.set()
+        wait_until(lambda: len(one.seen.verdicts) == 7 and line.opened == 2)
+    assert one.seen.labels() == ["OK"] * 7
+    assert one.station.follower.event("camera") is Label.UNKNOWN
+    assert told == ([] if waiting else ["OK: 0 of the last 3 frames not OK"])
