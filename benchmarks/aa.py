@@ -26,7 +26,7 @@ from segdec_edge.bench.forms import Form, Wish, forms_of
 from segdec_edge.bench.machine import code_of, conditions, machine_of
 from segdec_edge.bench.run import ROUNDS, SITTINGS, WARM_UP, made_pictures
 from segdec_edge.bench.stages import INFER, turn_of
-from segdec_edge.bench.timing import Floats, Interval, ratio_interval, sit_down, stage_of
+from segdec_edge.timing import Floats, Interval, ratio_interval, sit_down, stage_of
 
 
 def main() -> None:

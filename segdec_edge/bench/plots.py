@@ -13,7 +13,7 @@ import numpy as np
 
 from segdec_edge.bench.record import BenchRecord, Line
 from segdec_edge.bench.stages import INFER
-from segdec_edge.bench.timing import Floats
+from segdec_edge.timing import Floats
 
 _WIDTH, _LEFT, _RIGHT = 860, 70, 24
 _ROW, _ROOM, _GRID_STEPS = 34, 200, (1, 2, 5)

@@ -10,9 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from segdec_edge.bench.count import LayerCost, compulsory_bytes, count_layers, layers_of
+from segdec_edge.bench.peaks import ceilings
 from segdec_edge.bench.predict import Board, board_named, boards, in_words, predict, seen_in
 from segdec_edge.bench.record import Ceiling
-from segdec_edge.bench.roofline import best_of, ceilings, floor_of, peak_for
+from segdec_edge.bench.roofline import best_of, ceiling_name, floor_of, peak_for
 from segdec_edge.bundle import Bundle
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.network import operations
@@ -108,8 +109,16 @@ def test_a_precision_without_a_peak_runs_at_the_next_wider_ones() -> None:
     assert floor_of([], 10, CEILING, 1.0) is None
 
 
-def test_what_cannot_be_measured_has_no_peak() -> None:
-    assert ceilings(["elsewhere"], threads=1) == {}
+def test_the_peaks_are_the_machines_whoever_reaches_them() -> None:
+    pytest.importorskip("torch")
+    assert ceilings([], threads=1) == {}
+    assert (ceiling_name("tensorrt/sm87-fp16"), ceiling_name("openvino")) == ("gpu", "cpu")
+    found = ceilings(["onnxruntime", "openvino", "torch"], threads=1)
+    assert set(found) == {"cpu"}
+    assert set(found["cpu"].ops_per_s) == {"fp32", "bf16", "int8"}
+    assert found["cpu"].ops_per_s["int8"] >= found["cpu"].ops_per_s["fp32"] > 1e8
+    assert (found["cpu"].bytes_per_s or 0) > 1e7
+    assert "int8 by" in found["cpu"].how
 
 
 def test_of_two_measurements_the_undisturbed_one_counts() -> None:
