@@ -50,21 +50,27 @@ def _accuracy(name: str) -> Callable[[Line], float | None]:
     return lambda line: None if line.accuracy is None else getattr(line.accuracy, name)
 
 
-WHAT = (
+NAMES = (
     Column("form", lambda line: line.name, lambda line: line.name),
     Column("backend", lambda line: line.backend, lambda line: line.backend),
     Column("precision", lambda line: line.precision, lambda line: line.precision),
-    _numeric("batch", lambda line: line.batch, 0),
 )
+BATCH = _numeric("batch", lambda line: line.batch, 0)
+WHAT = (*NAMES, BATCH)
+P50 = _numeric("p50 ms", lambda line: line.latency.p50, 2)
+P99 = _numeric("p99", lambda line: line.latency.p99, 2)
+FASTER = Column("times faster (95 %)", ratio_words, lambda line: line.ratio.times_faster if line.ratio else 1.0)
+RATE = _numeric("pictures/s", lambda line: line.throughput.pictures_per_s if line.throughput else None)
 HOW_FAST = (
-    _numeric("p50 ms", lambda line: line.latency.p50, 2),
+    P50,
     _numeric("p90", lambda line: line.latency.p90, 2),
     _numeric("p95", lambda line: line.latency.p95, 2),
-    _numeric("p99", lambda line: line.latency.p99, 2),
+    P99,
     _numeric("max", lambda line: line.latency.max, 2),
-    Column("times faster (95 %)", ratio_words, lambda line: line.ratio.times_faster if line.ratio else 1.0),
-    _numeric("pictures/s", lambda line: line.throughput.pictures_per_s if line.throughput else None),
+    FASTER,
+    RATE,
 )
+SUMMED = (P50, P99, FASTER, RATE)
 HOW_GOOD = (
     _numeric("AP", _accuracy("ap"), 4),
     _numeric("FP", _accuracy("fp"), 0),
@@ -110,6 +116,15 @@ def markdown(record: BenchRecord) -> str:
     first, second = columns_of(record.lines, FIRST), columns_of(record.lines, SECOND)
     parts = [_table(record.lines, first), _table(record.lines, second), *(f"- {note}" for note in notes(record))]
     return "\n\n".join(parts[:2]) + "\n\n" + "\n".join(parts[2:]) + "\n"
+
+
+def summary(record: BenchRecord) -> str:
+    """One table and what it was measured on, as Markdown, for a README."""
+    batch = [] if {line.batch for line in record.lines} == {1} else [BATCH]
+    columns = columns_of(record.lines, (*NAMES, *batch, *SIZE, *SUMMED, *HOW_GOOD))
+    size = " and ".join(dict.fromkeys(f"{line.size_hw[0]}×{line.size_hw[1]}" for line in record.lines))
+    told = [f"Input {size}. {notes(record)[2]}", *notes(record)[3:]]
+    return _table(record.lines, columns) + "\n\n" + "\n".join(f"- {note}" for note in told) + "\n"
 
 
 def in_words(record: BenchRecord) -> str:
