@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -134,12 +135,28 @@ def test_every_board_says_where_its_figures_come_from() -> None:
     for board in table.boards.values():
         assert len(board.source) > 20
         assert board.int8 is None or board.fp16 is None or board.int8 == pytest.approx(2 * board.fp16, rel=0.02)
+    assert all(len(seen.source) > 10 for seen in table.seen)
+    assert table.boards["agx-thor"].basis == "second-hand"
+
+
+def test_what_was_seen_is_arithmetic_on_published_figures() -> None:
+    """In the words of each row: operations, board and milliseconds; the share follows from them."""
+    peaks = {"Orin Nano Super": board_named("orin-nano-super"), "Orin Nano": None}
+    for seen in boards().seen:
+        found = re.search(r"\(([\d.]+) GFLOP\).*(Orin Nano(?: Super)?)(?: \((\d+) dense.*\))?, ([\d.]+) ms", seen.what)
+        assert found is not None, seen.what
+        board = peaks[found[2]]
+        peak = float(found[3]) * 1e12 if board is None else getattr(board, seen.precision)
+        assert seen.achieved == pytest.approx(float(found[1]) * 1e9 / peak / float(found[4]) * 1e3, rel=0.01), seen.what
+
+
+def test_a_board_that_is_not_known_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match="orin-nano-super"):
         board_named("orin")
 
 
 def test_a_prediction_is_a_range_from_the_floor_up(bundle: Bundle) -> None:
-    board = Board(name="a board", source="made up", fp16=1e9, int8=2e9, memory=1e12)
+    board = Board(name="a board", source="made up", basis="stated", fp16=1e9, int8=2e9, memory=1e12)
     fp16, int8 = predict(bundle, board)
     counted = sum(layer.operations for layer in layers_of(bundle)) / 1e6
     assert fp16.least_ms == pytest.approx(counted, rel=1e-3)
@@ -147,12 +164,12 @@ def test_a_prediction_is_a_range_from_the_floor_up(bundle: Bundle) -> None:
     assert fp16.most_ms == pytest.approx(counted / 0.176, rel=1e-3)
     text = in_words(bundle, board, 1, (fp16, int8))
     assert text.startswith("PREDICTED, NOT MEASURED")
-    assert "how sure: little" in text
+    assert "how sure: little" in text and "Peaks, as the vendor states them: made up." in text
     assert predict(bundle, board, batch=2)[0].least_ms == pytest.approx(2 * counted, rel=1e-3)
 
 
 def test_own_measurements_narrow_the_range(bundle: Bundle) -> None:
-    board = Board(name="a board", source="made up", fp16=1e9)
+    board = Board(name="a board", source="made up", basis="stated", fp16=1e9)
     lines = [
         made_line(f"l{share}", 10.0, backend="tensorrt/sm87-fp16", precision="fp16", floor=made_floor(achieved=share))
         for share in (0.4, 0.5, 0.6)
@@ -168,4 +185,4 @@ def test_own_measurements_narrow_the_range(bundle: Bundle) -> None:
 
 def test_a_board_without_the_peak_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no certain peak"):
-        predict(bundle, Board(name="bare", source="nothing is known"))
+        predict(bundle, Board(name="bare", source="nothing is known", basis="stated"))
