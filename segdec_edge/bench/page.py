@@ -102,4 +102,6 @@ def _state(when: str, found: Conditions) -> list[str]:
     }
     known = ", ".join(f"{name} {value}" for name, value in told.items() if value)
     unknown = ", ".join(name for name, value in told.items() if not value)
-    return [f"{when} ({found.when:%Y-%m-%d %H:%M} UTC): {known}. Not told here: {unknown or 'nothing'}."]
+    return [
+        f"{when} ({found.when:%Y-%m-%d %H:%M} UTC): {known or 'nothing told'}. Not told here: {unknown or 'nothing'}."
+    ]
