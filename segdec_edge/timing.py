@@ -9,8 +9,8 @@ sittings (a cluster bootstrap), which needs no guess of how long a drift lasts.
 What a turn is. On a line the same model runs part after part, so a turn is some calls in a row of which the first is
 not timed: it finds the caches full of the neighbour's data. Before it the turn waits until no thread of this process
 works any more: onnxruntime's workers spin for some 30 ms of processor time after each call, GNU OpenMP's for some 8 ms,
-and whoever runs meanwhile has a core less (32.8 ms instead of 19.7 for a network of 20 ms behind onnxruntime). A cold
-turn asks the other question: its only call is the first one, timed.
+and whoever runs meanwhile has a core less. (In turns of one timed call without a wait, a network that takes 19.7 ms
+alone took 32.8 ms.) A cold turn asks the other question: its only call is the first one, timed.
 
 Sources: Kalibera & Jones 2013 (repetition at the level where the variation is), Mytkowicz et al. 2009 (layout), Field &
 Welsh 2007 (cluster bootstrap), Hesterberg 2015 (its correction for few clusters).

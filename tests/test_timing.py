@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 
@@ -161,21 +162,22 @@ def test_a_cold_turn_times_its_first_call() -> None:
     assert stage_of([found], "a", "infer").tolist() == [[0.0, 1.0, 2.0]]
 
 
-def test_a_turn_waits_until_the_threads_before_it_sleep() -> None:
-    def spin(seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            pass
+def worker(iterations: int) -> threading.Thread:
+    """Works without the interpreter's lock, as a runtime's threads do, and is well under way."""
+    work = threading.Thread(target=hashlib.pbkdf2_hmac, args=("sha256", b"", b"", iterations))
+    work.start()
+    time.sleep(0.05)
+    return work
 
-    worker = threading.Thread(target=spin, args=(0.3,))
-    worker.start()
-    assert settled(patience_s=10)
-    assert not worker.is_alive()
-    worker = threading.Thread(target=spin, args=(1.0,))
-    worker.start()
-    assert not settled(patience_s=0.02)
-    assert worker.is_alive()
-    worker.join()
+
+def test_a_turn_waits_until_the_threads_before_it_sleep() -> None:
+    short = worker(300_000)
+    assert settled(patience_s=60)
+    assert not short.is_alive()
+    long = worker(3_000_000)
+    assert not settled(patience_s=0.01)
+    assert long.is_alive()
+    long.join()
 
 
 def test_threads_that_never_sleep_are_told() -> None:
