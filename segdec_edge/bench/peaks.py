@@ -183,8 +183,7 @@ def _given(shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _model(given: tuple[int, ...], weight: tuple[int, ...], quantised: bool) -> tuple[bytes, int]:
-    """y = x · w, or w over x, with constant w; quantised: all three through Q/DQ, x unsigned, as CPUs like it. And its
-    operations."""
+    """y = x · w, or w over x, with constant w, and its operations; quantised: through Q/DQ, x unsigned, as CPUs like it."""
     from onnx import TensorProto, helper, numpy_helper
 
     convolves = len(given) == 4
@@ -206,10 +205,11 @@ def _model(given: tuple[int, ...], weight: tuple[int, ...], quantised: bool) -> 
             helper.make_node("QuantizeLinear", ["x", "s", "xz"], ["xq"]),
             helper.make_node("DequantizeLinear", ["xq", "s", "xz"], ["xd"]),
             helper.make_node("DequantizeLinear", ["w8", "s", "wz"], ["wd"]),
-            helper.make_node(name, ["xd", "wd"], ["c"], **more),
-            helper.make_node("QuantizeLinear", ["c", "ys", "xz"], ["cq"]),
-            helper.make_node("DequantizeLinear", ["cq", "ys", "xz"], ["y"]),
+            helper.make_node(name, ["xd", "wd"], ["c" if convolves else "y"], **more),
         ]
+        if convolves:  # as within a network; a product is faster without
+            nodes.append(helper.make_node("QuantizeLinear", ["c", "ys", "xz"], ["cq"]))
+            nodes.append(helper.make_node("DequantizeLinear", ["cq", "ys", "xz"], ["y"]))
     graph = helper.make_graph(
         nodes,
         "peak",
