@@ -183,7 +183,10 @@ def _given(shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _model(given: tuple[int, ...], weight: tuple[int, ...], quantised: bool) -> tuple[bytes, int]:
-    """y = x · w, or w over x, with constant w, and its operations; quantised: through Q/DQ, x unsigned, as CPUs like it."""
+    """y = x · w, or w over x, with constant w, and its operations.
+
+    quantised: through Q/DQ, x unsigned, as CPUs like it.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     convolves = len(given) == 4
