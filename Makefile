@@ -1,4 +1,5 @@
 # make demo: the whole road on made-up parts. make test: the tests. make check: format, lint, types, import rules.
+# make tables: the benchmark tables of the READMEs, from the committed records.
 # Each makes .venv first if it is missing.
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,7 @@ READY := $(VENV)/.ready
 EXTRAS ?= train,openvino,dev
 OUT ?= demo
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format tables clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -34,6 +35,10 @@ $(READY): pyproject.toml .ci/system .ci/stubs
 	$(BIN)/python -c 'import cv2' || .ci/system
 	$(BIN)/python -c 'import cv2'
 	touch $@
+
+# Fills the blocks of README.md and benchmarks/README.md from the committed records.
+tables: $(READY)
+	$(BIN)/python benchmarks/tables.py
 
 clean:
 	rm -rf $(VENV) $(OUT) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -7,11 +7,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segdec_edge.bench.forms import TORCH, Form, Peer
+from segdec_edge.bench.forms import TORCH, Form, Peer, reference_key
 from segdec_edge.bench.record import Accuracy
 from segdec_edge.bundle import read_bundle
 from segdec_edge.data.spec import open_dataset
-from segdec_edge.deploy.gate import Exam, exam_for, sit
+from segdec_edge.deploy.gate import Exam, Marks, compare, exam_for, sit
 from segdec_edge.errors import SegdecError
 from segdec_edge.evaluation.run import choose_samples
 from segdec_edge.types import ModelSpec, Pixels, Prediction
@@ -32,21 +32,36 @@ class Exams:
 
     def marks(self, forms: Sequence[Form], done: Callable[[], None]) -> Mapping[str, Accuracy]:
         """How each form did, by key; empty without an exam."""
-        found: dict[str, Accuracy] = {}
-        for form in forms if self.exam else ():
-            found[form.key] = Accuracy(unknown=_STRANGER) if form.key in self.strangers else self._mark(form)
+        if self.exam is None:
+            return {}
+        found: dict[str, Marks | str] = {}
+        for form in forms:
+            found[form.key] = _STRANGER if form.key in self.strangers else _marks(form, self.exam)
             done()
-        return found
+        reference = reference_key(forms)
+        return {key: _told(marks, found[reference], reference, key) for key, marks in found.items()}
 
-    def _mark(self, form: Form) -> Accuracy:
-        assert self.exam is not None
-        try:
-            with closing(form.open(None)) as peer:
-                marks = sit(_Candidate(peer, form.spec, form.backend), self.exam)
-        except SegdecError as error:
-            return Accuracy(unknown=form.told(str(error)))
-        told = marks.accuracy
-        return Accuracy(ap=told.ap, fp=told.fp, fn=told.fn, pictures=told.pictures, threshold=told.threshold)
+
+def _marks(form: Form, exam: Exam) -> Marks | str:
+    """Or why there are none."""
+    try:
+        with closing(form.open(None)) as peer:
+            return sit(_Candidate(peer, form.spec, form.backend), exam)
+    except SegdecError as error:
+        return form.told(str(error))
+
+
+def _told(marks: Marks | str, over: Marks | str, reference: str, key: str) -> Accuracy:
+    if isinstance(marks, str):
+        return Accuracy(unknown=marks)
+    told = marks.accuracy
+    plain = Accuracy(ap=told.ap, fp=told.fp, fn=told.fn, pictures=told.pictures, threshold=told.threshold)
+    if isinstance(over, str) or key == reference:
+        return plain
+    found = compare(over, marks)
+    return plain.model_copy(
+        update={"over": reference, "verdicts_changed": len(found.flips), "scores_apart": found.score_rms}
+    )
 
 
 def exams_for(data: str | None, subset: str, forms: Sequence[Form]) -> Exams:

@@ -18,9 +18,9 @@ import numpy as np
 
 from segdec_edge.bench.record import BenchRecord, Line
 from segdec_edge.bench.stages import INFER
-from segdec_edge.bench.timing import Floats, Interval, cluster_error, student
 from segdec_edge.deploy.gate import MAX_AP_DROP
 from segdec_edge.errors import ConfigError
+from segdec_edge.timing import Floats, Interval, cluster_error, student
 
 TOLERANCE = 0.05
 _SAME_MACHINE = ("cpu", "cores", "gpus", "board")
@@ -74,7 +74,7 @@ def slower_by(before: Line, after: Line) -> Interval:
 
 
 def slower_samples(before: Floats, after: Floats) -> Interval:
-    """As slower_by, from milliseconds (sittings, rounds)."""
+    """As slower_by, from milliseconds (sittings, calls)."""
     logs = [np.log(before), np.log(after)]
     centre = float(np.median(logs[1]) - np.median(logs[0]))
     errors = [cluster_error(one) for one in logs]
@@ -119,9 +119,11 @@ def _machines(old: BenchRecord, new: BenchRecord) -> list[str]:
 
 
 def _settings(old: BenchRecord, new: BenchRecord) -> list[str]:
-    if old.settings.threads == new.settings.threads:
-        return []
-    return [f"other --threads ({new.settings.threads}, before {old.settings.threads})"]
+    was, now = old.settings, new.settings
+    found = [] if was.threads == now.threads else [f"other --threads ({now.threads}, before {was.threads})"]
+    if (was.untimed > 0) != (now.untimed > 0):
+        found.append("other turns (the first call of a turn is timed in one of them, --cold)")
+    return found
 
 
 def _artefacts(pairs: Sequence[tuple[Line, Line]]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -169,6 +169,11 @@ def _engines(bundle: Bundle, name: str, found: Found) -> None:
         found.forms.append(Form(name, backend, spec, facts.plan_bytes, opened, source, facts.build_seconds))
 
 
+def reference_key(forms: Sequence[Form]) -> str:
+    """The form that the others are compared with: torch where it is there, else the first one."""
+    return next((form.key for form in forms if form.backend == TORCH), forms[0].key)
+
+
 def source_from(values: Mapping[str, Any]) -> Source:
     """A Source from the plain values that JSON leaves of it."""
     height, width = values["size_hw"]
@@ -180,10 +185,7 @@ def open_source(source: Source, threads: int | None = None) -> Backend:
     if source.backend == TORCH:
         from segdec_edge.model.backend import open_checkpoint
 
-        if threads is not None:
-            import torch
-
-            torch.set_num_threads(threads)
+        use_torch_threads(threads)
         return open_checkpoint(source.path, source.size_hw)
     bundle = read_bundle(source.path)
     if source.plan is None:
@@ -192,6 +194,21 @@ def open_source(source: Source, threads: int | None = None) -> Backend:
 
     path = next(one for one in plans_of(bundle) if one.name == source.plan)
     return open_plan(read_plan(path, bundle), bundle)
+
+
+def use_torch_threads(threads: int | None) -> None:
+    """torch has one number for the whole process: None brings back what it chose by itself."""
+    import torch
+
+    own = _own_torch_threads()
+    torch.set_num_threads(threads or own)
+
+
+@cache
+def _own_torch_threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _asked(backend: str, wish: Wish) -> bool:

@@ -9,14 +9,15 @@ from statistics import fmean, median
 import numpy as np
 
 from segdec_edge.bench import stages
-from segdec_edge.bench.forms import TORCH, Form
+from segdec_edge.bench.count import LayerCost, compulsory_bytes, layers_of
+from segdec_edge.bench.forms import TORCH, Form, reference_key
 from segdec_edge.bench.record import Accuracy, Ceiling, Cost, Floor, Line, Quantiles, Ratio, Samples, Throughput
-from segdec_edge.bench.roofline import bundle_floor
+from segdec_edge.bench.roofline import ceiling_name, floor_of
 from segdec_edge.bench.stages import STAGES, Trial
-from segdec_edge.bench.throughput import Window
-from segdec_edge.bench.timing import Floats, Sitting, outlier_flag, quantile, ratio_interval, stage_of
+from segdec_edge.bench.throughput import Crew, Window
 from segdec_edge.bundle import read_bundle
 from segdec_edge.errors import BundleError
+from segdec_edge.timing import Floats, Sitting, outlier_flag, quantile, ratio_interval, stage_of
 
 Entrant = tuple[str, int]
 """A form's key and a batch size: what a line is made of."""
@@ -24,15 +25,14 @@ Entrant = tuple[str, int]
 
 @dataclass(frozen=True)
 class Measured:
-    """All of a run. windows may be empty for an entrant; how: what was in flight in them, by form."""
+    """All of a run. windows: by entrant and crew, may be empty."""
 
     forms: Mapping[str, Form]
     entrants: Sequence[Entrant]
     sittings: Sequence[Sitting[Entrant]]
     load_ms: Mapping[str, Sequence[float]]
     trials: Mapping[str, Trial]
-    windows: Mapping[Entrant, Sequence[Window]]
-    how: Mapping[str, str]
+    windows: Mapping[Entrant, Mapping[Crew, Sequence[Window]]]
     energy_source: Mapping[str, str]
     accuracy: Mapping[str, Accuracy]
     ceilings: Mapping[str, Ceiling]
@@ -53,7 +53,9 @@ def line_of(entrant: Entrant, measured: Measured) -> Line:
     latency = _quantiles(infer)
     taken = _stages_of(entrant, measured)
     trial = measured.trials.get(key, Trial())
-    floor = _floor(form, batch, measured, latency.p50)
+    layers, compulsory = _counted(form, batch)
+    ceiling = measured.ceilings.get(ceiling_name(form.backend))
+    floor = None if ceiling is None else floor_of(layers, compulsory, ceiling, latency.p50)
     return Line(
         key=key_of(entrant),
         name=form.name,
@@ -70,6 +72,7 @@ def line_of(entrant: Entrant, measured: Measured) -> Line:
         device_time=stages.DEVICE in taken,
         cost=_cost(trial, batch, measured.load_ms[key]),
         build_seconds=form.build_seconds,
+        operations=sum(layer.operations for layer in layers) or None,
         ratio=_ratio(entrant, measured),
         throughput=_throughput(entrant, measured),
         accuracy=measured.accuracy.get(key),
@@ -79,8 +82,8 @@ def line_of(entrant: Entrant, measured: Measured) -> Line:
 
 
 def reference_of(measured: Measured, batch: int) -> Entrant:
-    """What the others are compared with: torch where it is there, else the first line; at the same batch if it can."""
-    key = next((key for key, form in measured.forms.items() if form.backend == TORCH), next(iter(measured.forms)))
+    """What the others are compared with, at the same batch if it can."""
+    key = reference_key(list(measured.forms.values()))
     sizes = [size for name, size in measured.entrants if name == key]
     return key, batch if batch in sizes else sizes[0]
 
@@ -126,30 +129,43 @@ def _cost(trial: Trial, batch: int, load_ms: Sequence[float]) -> Cost:
 
 
 def _throughput(entrant: Entrant, measured: Measured) -> Throughput | None:
-    windows = measured.windows.get(entrant)
-    if not windows:
+    tried = measured.windows.get(entrant)
+    if not tried:
         return None
+    form = measured.forms[entrant[0]]
+    best, windows = max(tried.items(), key=lambda item: _rate(item[1]))
     joules = [one.joules_per_picture for one in windows if one.joules_per_picture is not None]
     return Throughput(
-        pictures_per_s=median(one.pictures_per_s for one in windows),
-        how=measured.how[entrant[0]],
-        samples=tuple(round(one.pictures_per_s, 3) for one in windows),
+        pictures_per_s=_rate(windows),
+        how=best.in_words(form),
+        samples=_rates(windows),
+        others={crew.in_words(form): _rates(found) for crew, found in tried.items() if crew != best},
         joules_per_picture=fmean(joules) if joules else None,
         energy_source=measured.energy_source.get(entrant[0], "") if joules else "",
     )
 
 
-def _floor(form: Form, batch: int, measured: Measured, median_ms: float) -> Floor | None:
-    ceiling = measured.ceilings.get(form.backend.split("/")[0])
-    if ceiling is None or form.source is None or form.backend == TORCH:
-        return None
+def _rate(windows: Sequence[Window]) -> float:
+    return median(one.pictures_per_s for one in windows)
+
+
+def _rates(windows: Sequence[Window]) -> tuple[float, ...]:
+    return tuple(round(one.pictures_per_s, 3) for one in windows)
+
+
+def _counted(form: Form, batch: int) -> tuple[tuple[LayerCost, ...], int]:
+    """Its layers and what has to move; no layers where there is no graph to count."""
+    if form.source is None or form.backend == TORCH:
+        return (), 0
     try:
-        return bundle_floor(read_bundle(form.source.path), batch, ceiling, median_ms)
+        bundle = read_bundle(form.source.path)
+        layers = layers_of(bundle, batch)
     except BundleError:
-        return None
+        return (), 0
+    return layers, compulsory_bytes(layers, bundle, batch)
 
 
 def _peak_flag(floor: Floor | None) -> str:
     if floor is None or floor.achieved <= 1:
         return ""
-    return "faster than its floor: the machine's peak was measured while something else ran"
+    return "faster than its floor: the machine's peak was measured too low, while something else ran"

@@ -14,7 +14,7 @@ from string import Template
 
 from segdec_edge.bench.plots import accuracy_svg, roofline_svg, violins_svg
 from segdec_edge.bench.record import BenchRecord, Conditions, Line
-from segdec_edge.bench.text import COSTS, FLOOR, HOW_FAST, HOW_GOOD, STAGES, WHAT, Column, columns_of, notes, refusals
+from segdec_edge.bench.text import FIRST, SECOND, Column, columns_of, notes, refusals
 
 SORT = """
 document.querySelectorAll("th").forEach((head) => head.addEventListener("click", () => {
@@ -36,11 +36,11 @@ def bench_page(record: BenchRecord) -> str:
     body = [
         f"<h1>{escape(_headline(record.lines))}</h1>",
         *(f'<p class="doubt">{escape(flag)}</p>' for flag in record.flags),
-        _table(record.lines, (*WHAT, *HOW_FAST, *HOW_GOOD)),
+        _table(record.lines, FIRST),
         _section("Every call", violins_svg(numbered)),
         _section("Accuracy against latency", accuracy_svg(numbered)),
         "<h2>Stages, costs and floor</h2>",
-        _table(record.lines, (*WHAT, *STAGES, *COSTS, *FLOOR)),
+        _table(record.lines, SECOND),
         _section("Roofline", roofline_svg(record, numbered)),
         _listed("Not run", refusals(record.not_run)),
         _listed("How to read it", notes(record)),
@@ -102,4 +102,6 @@ def _state(when: str, found: Conditions) -> list[str]:
     }
     known = ", ".join(f"{name} {value}" for name, value in told.items() if value)
     unknown = ", ".join(name for name, value in told.items() if not value)
-    return [f"{when} ({found.when:%Y-%m-%d %H:%M} UTC): {known}. Not told here: {unknown or 'nothing'}."]
+    return [
+        f"{when} ({found.when:%Y-%m-%d %H:%M} UTC): {known or 'nothing told'}. Not told here: {unknown or 'nothing'}."
+    ]

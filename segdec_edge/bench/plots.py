@@ -13,13 +13,16 @@ import numpy as np
 
 from segdec_edge.bench.record import BenchRecord, Line
 from segdec_edge.bench.stages import INFER
-from segdec_edge.bench.timing import Floats
+from segdec_edge.timing import Floats
 
 _WIDTH, _LEFT, _RIGHT = 860, 70, 24
-_ROW, _ROOM, _GRID_STEPS = 34, 200, (1, 2, 5)
+_ROW, _ROOM, _NAME, _GRID_STEPS = 34, 200, 380, (1, 2, 5)
 _KINDS = ("torch", "onnxruntime", "openvino", "tensorrt")
 Numbered = Sequence[tuple[int, Line]]
 Scale = Callable[[float], float]
+Box = tuple[float, float, float, float]
+_SPOTS = ((15, 0), (-15, 0), *((0, side * reach) for reach in range(17, 120, 14) for side in (-1, 1)))
+"""Where a number may stand, from its dot."""
 
 
 def violins_svg(lines: Numbered) -> str:
@@ -27,7 +30,8 @@ def violins_svg(lines: Numbered) -> str:
     samples = {number: np.log10(np.array(line.samples[INFER]).ravel()) for number, line in lines}
     low = min(found.min() for found in samples.values()) - 0.05
     high = max(found.max() for found in samples.values()) + 0.05
-    left, bottom = 250, 12 + _ROW * len(lines)
+    left = 40 + min(_NAME, 7.2 * max(len(f"{number} {line.key}") for number, line in lines))
+    bottom = 12 + _ROW * len(lines)
     across = _scale(low, high, left, _WIDTH - _RIGHT)
     rows = [
         _violin(number, line, samples[number], across, 12 + _ROW * place + _ROW / 2, left)
@@ -57,7 +61,7 @@ def accuracy_svg(lines: Numbered) -> str:
         _line(_LEFT, up(level), _WIDTH - _RIGHT, up(level)) + _text(_LEFT - 8, up(level) + 4, f"{level:.3f}", "end")
         for level in levels
     )
-    dots = "".join(_dot(number, line, across(t), up(ap)) for (number, line, ap), t in zip(scored, times, strict=True))
+    dots = _dots([(number, line, across(t), up(ap)) for (number, line, ap), t in zip(scored, times, strict=True)])
     names = _text((_LEFT + _WIDTH) / 2, bottom + 38, "ms a picture, p50 (log scale)") + _upright(
         bottom, "average precision"
     )
@@ -68,11 +72,13 @@ def accuracy_svg(lines: Numbered) -> str:
 def roofline_svg(record: BenchRecord, lines: Numbered) -> str:
     """Operations a second over operations a byte, below the measured peaks; empty where none were measured."""
     shown = [(number, line, line.floor) for number, line in lines if line.floor is not None]
+    used = {precision for _, line, _ in shown for precision in ("fp16", "int8") if precision in line.precision}
+    used.add("fp32")
     roofs = [
         (f"{name} {precision}", peak, ceiling.bytes_per_s)
         for name, ceiling in record.ceilings.items()
         for precision, peak in ceiling.ops_per_s.items()
-        if ceiling.bytes_per_s
+        if ceiling.bytes_per_s and precision in used
     ]
     if not shown or not roofs:
         return ""
@@ -80,17 +86,20 @@ def roofline_svg(record: BenchRecord, lines: Numbered) -> str:
         (math.log10(floor.operations / floor.bytes), math.log10(floor.operations / line.latency.p50 * 1e3))
         for _, line, floor in shown
     ]
-    low, high, bottom = min(min(x for x, _ in points), 0.0) - 0.1, max(max(x for x, _ in points), 2.0) + 0.3, 400
+    knees = [math.log10(peak / moved) for _, peak, moved in roofs]
+    low, high, bottom = min(*knees, *(x for x, _ in points)) - 0.4, max(*knees, *(x for x, _ in points)) + 0.3, 400
     across = _scale(low, high, _LEFT, _WIDTH - _ROOM)
-    top = max(math.log10(peak) for _, peak, _ in roofs) + 0.15
-    up = _scale(min(y for _, y in points) - 0.3, top, bottom, 16)
-    lines_of_roofs = "".join(_roof(*roof, low, high, across, up) for roof in roofs)
-    dots = "".join(
-        _dot(number, line, across(x), up(y)) for (number, line, _), (x, y) in zip(shown, points, strict=True)
-    )
-    axes = _log_ticks(low, high, across, 16, bottom) + _powers(up, bottom)
+    least, top = min(y for _, y in points) - 0.2, max(math.log10(peak) for _, peak, _ in roofs) + 0.15
+    up = _scale(least, top, bottom, 16)
+    lines_of_roofs = "".join(_roof(*roof, (low, high), least, across, up) for roof in roofs)
+    dots = _dots([(number, line, across(x), up(y)) for (number, line, _), (x, y) in zip(shown, points, strict=True)])
+    axes = _log_ticks(low, high, across, 16, bottom) + _rates(least, top, up)
     names = _text((_LEFT + _WIDTH) / 2, bottom + 38, "operations a byte, layer by layer through memory (log scale)")
-    return _svg(bottom + 50, "Roofline", axes + names + _upright(bottom, "operations a second") + lines_of_roofs + dots)
+    return _svg(
+        bottom + 50,
+        "Roofline",
+        axes + names + _upright(bottom, "10⁹ operations a second (log)") + lines_of_roofs + dots,
+    )
 
 
 def density(logs: Floats, points: int = 60) -> tuple[Floats, Floats]:
@@ -116,23 +125,46 @@ def _violin(number: int, line: Line, logs: Floats, across: Scale, middle: float,
     )
 
 
-def _roof(name: str, peak: float, moved: float, low: float, high: float, across: Scale, up: Scale) -> str:
-    knee = math.log10(peak / moved)
-    x1, y1 = max(low, min(knee, high)), math.log10(peak)
-    start = f"{across(low):.1f},{up(math.log10(moved) + low):.1f}"
+def _roof(
+    name: str, peak: float, moved: float, span: tuple[float, float], least: float, across: Scale, up: Scale
+) -> str:
+    """The slope of memory up to the knee, then level; nothing below `least`."""
+    low, high = span
+    slope, y1 = math.log10(moved), math.log10(peak)
+    start, knee = max(low, least - slope), y1 - slope
     return (
-        f'<path class="roof" d="M{start}L{across(x1):.1f},{up(min(y1, math.log10(moved) + x1)):.1f}'
+        f'<path class="roof" d="M{across(start):.1f},{up(slope + start):.1f}L{across(knee):.1f},{up(y1):.1f}'
         f'L{across(high):.1f},{up(y1):.1f}"/>'
         f"{_text(across(high) + 4, up(y1) + 4, f'{name}: {peak / 1e9:.0f} G/s', 'start')}"
     )
 
 
-def _dot(number: int, line: Line, x: float, y: float) -> str:
-    return (
-        f'<g class="{_kind(line)}"><title>{escape(line.key)}</title>'
-        f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
-        f"{_text(x + 9, y + 4, str(number), 'start')}</g>"
-    )
+def _dots(placed: Sequence[tuple[int, Line, float, float]]) -> str:
+    """A dot a line, and its number where no other number or dot stands: beside it, else above or below on a thread."""
+    taken = [(x - 6, y - 6, x + 6, y + 6) for _, _, x, y in placed]
+    circles, labels = [], []
+    for number, line, x, y in sorted(placed, key=lambda one: one[2]):
+        name = f'<g class="{_kind(line)}"><title>{escape(line.key)}</title>'
+        circles.append(f'{name}<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="6"/></g>')
+        own = (x - 6, y - 6, x + 6, y + 6)
+        spots = [_box(x + dx, y + dy, number) for dx, dy in _SPOTS]
+        spot = next((one for one in spots if not any(_meet(one, box) for box in taken if box != own)), spots[-1])
+        taken.append(spot)
+        middle, foot = (spot[0] + spot[2]) / 2, spot[3] - 2
+        if abs(middle - x) < 1:
+            labels.append(_line(x, y - 6, x, foot + 2) if foot < y else _line(x, y + 6, x, spot[1]))
+        labels.append(_text(middle, foot, str(number)))
+    return "".join([*labels, *circles])
+
+
+def _box(x: float, y: float, number: int) -> Box:
+    """Of a number whose middle stands there."""
+    half = 4.5 * len(str(number))
+    return x - half, y - 7, x + half, y + 7
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _kind(line: Line) -> str:
@@ -140,23 +172,26 @@ def _kind(line: Line) -> str:
     return found if found in _KINDS else "peer"
 
 
-def _powers(up: Scale, bottom: float) -> str:
-    parts = []
-    for power in range(6, 17):
-        if 16 <= up(power) <= bottom:
-            parts.append(_line(_LEFT, up(power), _WIDTH - _ROOM, up(power)))
-            parts.append(_text(_LEFT - 8, up(power) + 4, f"10^{power}", "end"))
-    return "".join(parts)
+def _rates(low: float, high: float, up: Scale) -> str:
+    return "".join(
+        _line(_LEFT, up(math.log10(value)), _WIDTH - _ROOM, up(math.log10(value)))
+        + _text(_LEFT - 8, up(math.log10(value)) + 4, f"{value / 1e9:g}", "end")
+        for value in _round_values(low, high)
+    )
 
 
 def _log_ticks(low: float, high: float, across: Scale, top: float, bottom: float) -> str:
-    values = [step * 10.0**power for power in range(-4, 8) for step in _GRID_STEPS]
-    shown = [value for value in values if low <= math.log10(value) <= high]
     return "".join(
         _line(across(math.log10(value)), top, across(math.log10(value)), bottom)
         + _text(across(math.log10(value)), bottom + 17, f"{value:g}")
-        for value in shown
+        for value in _round_values(low, high)
     )
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, 20, … between two logarithms."""
+    values = [step * 10.0**power for power in range(-4, 17) for step in _GRID_STEPS]
+    return [value for value in values if low <= math.log10(value) <= high]
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Scale:

@@ -21,6 +21,11 @@ from segdec_edge.config.load import Settings, load_toml
 from segdec_edge.errors import ConfigError
 
 _WIDTH = {"fp32": 4, "fp16": 2, "int8": 1}
+_BASIS = {
+    "stated": "as the vendor states them",
+    "derived": "derived, not stated by the vendor",
+    "second-hand": "SECOND-HAND, take both ends as a guess",
+}
 _ENOUGH = 3
 """Own measurements from which on the published ones are left out."""
 
@@ -28,10 +33,14 @@ Precision = Literal["fp16", "int8"]
 
 
 class Board(Settings):
-    """Dense peaks: fp16, int8 in operations a second, memory in bytes a second; None where no figure is certain."""
+    """Dense peaks: fp16, int8 in operations a second, memory in bytes a second; None where no figure is certain.
+
+    basis: as the vendor states it, derived from stated cores and a clock, or second-hand.
+    """
 
     name: str
     source: str
+    basis: Literal["stated", "derived", "second-hand"]
     fp16: Positive | None = None
     int8: Positive | None = None
     memory: Positive | None = None
@@ -120,7 +129,7 @@ def in_words(bundle: Bundle, board: Board, batch: int, found: Sequence[Predictio
         lines.append(f"  not below {one.least_ms:.3g} ms: {_near(one, board)}")
         lines.append(f"  up to {one.most_ms:.3g} ms: the share of a peak reached by {_weakest(one).what}")
         lines.append(f"  how sure: {_how_sure(one)}")
-    lines.append(f"Peaks: {board.source}.")
+    lines.append(f"Peaks, {_BASIS[board.basis]}: {board.source}.")
     lines.append("Time of the engine alone; camera, preparing and deciding come on top. Build it there and measure:")
     lines.append(f"segdec build {bundle.path.name} && segdec bench {bundle.path.name}")
     return "\n".join(lines)
@@ -175,6 +184,7 @@ def _how_sure(one: Prediction) -> str:
     if one.own:
         return f"engines of this kind were measured on other GPUs, the range is {spread:.1f} wide"
     return (
-        f"little: no engine of this network was measured on such a board, the range is {spread:.1f} wide. Records of"
-        " segdec bench --json from any NVIDIA GPU narrow it: --seen FILE"
+        f"little: no engine of this network was measured on such a board, the range is {spread:.1f} wide, from nothing"
+        f" lost to the worst of {len(one.seen)} published measurements; a smaller network or a lower power mode can lie"
+        " beyond it. Records of segdec bench --json from any NVIDIA GPU narrow it: --seen FILE"
     )

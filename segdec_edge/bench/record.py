@@ -21,7 +21,7 @@ from segdec_edge.record import Record
 FORMAT = 1
 Positive = Annotated[float, Field(gt=0)]
 Samples = tuple[tuple[float, ...], ...]
-"""One tuple a sitting (everything opened anew), one number a round in it."""
+"""One tuple a sitting (everything opened anew), one number a timed call in it, round after round."""
 
 TIMED = (
     "Latency is the host's time of one infer() call on pictures that were prepared a moment before, as on the line:"
@@ -72,11 +72,14 @@ class Code(Record):
 
 
 class Settings(Record):
-    """What was asked for, and what the timed pictures were, in words."""
+    """What was asked for, and what the timed pictures were, in words. A turn is so many untimed calls, then `calls`
+    timed ones; no untimed call: what the first call costs after the others had their turn."""
 
     rounds: int
     sittings: int
     warm_up: int
+    untimed: int = 0
+    calls: int = 1
     seed: int
     threads: int | None
     pictures: str
@@ -108,22 +111,31 @@ class Ratio(Record):
 
 
 class Accuracy(Record):
-    """How this artefact did on this backend; or why that is not known, in words."""
+    """How this artefact did on this backend; or why that is not known, in words.
+
+    verdicts_changed, scores_apart: against the form `over` on the same pictures; the latter is the root mean square of
+    the logits' differences.
+    """
 
     ap: float | None = None
     fp: int | None = None
     fn: int | None = None
     pictures: int | None = None
     threshold: float | None = None
+    over: str = ""
+    verdicts_changed: int | None = None
+    scores_apart: float | None = None
     unknown: str = ""
 
 
 class Throughput(Record):
-    """Pictures a second with several batches in flight. how: what was in flight; samples: one a window."""
+    """Pictures a second, flat out, in the way that gave the most. how: what was in flight; samples: one a window;
+    others: samples of the other ways, by how."""
 
     pictures_per_s: Positive
     how: str
     samples: tuple[float, ...]
+    others: Mapping[str, tuple[float, ...]] = {}
     joules_per_picture: float | None = None
     energy_source: str = ""
 
@@ -160,7 +172,8 @@ class Floor(Record):
 
 
 class Line(Record):
-    """One artefact on one backend at one batch size. samples: by stage, each as Samples; precision as the file says."""
+    """One artefact on one backend at one batch size. samples: by stage, each as Samples; precision as the file says;
+    operations: of one batch's convolutions and matrix products, 2 a multiply-add, whatever their precision."""
 
     key: str
     name: str
@@ -177,6 +190,7 @@ class Line(Record):
     device_time: bool
     cost: Cost
     build_seconds: float | None = None
+    operations: int | None = None
     ratio: Ratio | None = None
     throughput: Throughput | None = None
     accuracy: Accuracy | None = None
@@ -194,7 +208,7 @@ class NotRun(Record):
 
 
 class Ceiling(Record):
-    """A measured peak. ops_per_s by precision, bytes_per_s of memory."""
+    """Measured peaks of a device. ops_per_s by precision, bytes_per_s of memory."""
 
     ops_per_s: Mapping[str, float]
     bytes_per_s: float | None

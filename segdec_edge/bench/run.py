@@ -21,14 +21,15 @@ from segdec_edge.bench.energy import open_meter
 from segdec_edge.bench.forms import Form, Found, Wish, forms_of
 from segdec_edge.bench.lines import Entrant, Measured, key_of, line_of
 from segdec_edge.bench.machine import code_of, condition_flags, conditions, machine_of
+from segdec_edge.bench.peaks import ceilings, usable_cores
 from segdec_edge.bench.record import BenchRecord, Ceiling, NotRun, Settings
-from segdec_edge.bench.roofline import best_of, ceilings, usable_cores
+from segdec_edge.bench.roofline import best_of
 from segdec_edge.bench.stages import Trial, prepared, require_room, try_form, turn_of
-from segdec_edge.bench.throughput import Window, crew_of, in_words, window
-from segdec_edge.bench.timing import Sitting, Turn, drift_flag, sit_down
+from segdec_edge.bench.throughput import Crew, Window, crews_of, window
 from segdec_edge.data.words import take_apart
 from segdec_edge.doctor import examine
 from segdec_edge.errors import ConfigError
+from segdec_edge.timing import CALLS, COLD, Sitting, Turn, Visit, drift_flag, restless_flag, sit_down
 from segdec_edge.types import Pixels
 
 ROUNDS, SITTINGS, PASSES, WARM_UP, WINDOW_S = 48, 6, 3, 2, 1.0
@@ -37,8 +38,9 @@ _PICTURES = 8
 
 @dataclass(frozen=True)
 class Job:
-    """rounds: in all sittings together; window_s: of a throughput window, 0 for none; data: a data set's spec, for
-    pictures and accuracy; peaks: measure the machine's."""
+    """rounds: in all sittings together; calls: timed in each turn; cold: time the first call of a turn instead;
+    window_s: of a throughput window, 0 for none; data: a data set's spec, for pictures and accuracy; peaks: measure the
+    machine's."""
 
     wish: Wish
     batches: tuple[int, ...] = (1,)
@@ -46,6 +48,8 @@ class Job:
     subset: str = "test"
     rounds: int = ROUNDS
     sittings: int = SITTINGS
+    calls: int = CALLS
+    cold: bool = False
     seed: int = 0
     threads: int | None = None
     window_s: float = WINDOW_S
@@ -56,8 +60,14 @@ class Job:
             raise ConfigError(
                 f"{self.rounds} rounds in {self.sittings} sittings, wanted a round a sitting or more. Change --rounds."
             )
+        if self.calls < 1:
+            raise ConfigError(f"{self.calls} timed calls a turn, wanted at least one. Change --calls.")
         if not self.batches or min(self.batches) < 1:
             raise ConfigError(f"batches {self.batches}, wanted sizes of at least 1, as 1,4,8. Change --batch.")
+
+    @property
+    def visit(self) -> Visit:
+        return COLD if self.cold else Visit(calls=self.calls)
 
 
 class Progress:
@@ -95,7 +105,7 @@ class _Run:
         measured = self._measured(forms, exams, pictures)
         after = conditions()
         infer = {entrant: measured.samples(entrant, stages.INFER) for entrant in measured.entrants}
-        flags = [*condition_flags(before, after, machine.cores), drift_flag(infer)]
+        flags = [*condition_flags(before, after, machine.cores), drift_flag(infer), restless_flag(measured.sittings)]
         return BenchRecord(
             machine=machine,
             before=before,
@@ -113,7 +123,6 @@ class _Run:
         )
 
     def _measured(self, forms: Sequence[Form], exams: Exams, pictures: Sequence[Pixels]) -> Measured:
-        job, cores = self.job, usable_cores()
         early = self._peaks(forms)
         if exams.exam is not None:
             self.progress.phase(f"scoring {len(exams.exam.samples)} pictures with each form", len(forms))
@@ -128,9 +137,8 @@ class _Run:
             load_ms=self.load_ms,
             trials=self.trials,
             windows=windows,
-            how={form.key: in_words(form, *crew_of(form, cores, job.threads)) for form in forms},
             energy_source=self.sources,
-            seed=job.seed,
+            seed=self.job.seed,
         )
 
     def _settings(self, pictures: str, source_hw: tuple[int, ...]) -> Settings:
@@ -139,6 +147,8 @@ class _Run:
             rounds=job.rounds // job.sittings * job.sittings,
             sittings=job.sittings,
             warm_up=WARM_UP,
+            untimed=job.visit.untimed,
+            calls=job.visit.calls,
             seed=job.seed,
             threads=job.threads,
             pictures=pictures,
@@ -208,7 +218,10 @@ class _Run:
             with ExitStack() as opened:
                 turns = self._opened(forms, pictures, opened)
                 first = number * rounds
-                found.append(sit_down(turns, rounds, rng, warm_up=WARM_UP, first_round=first, done=self.progress.step))
+                sitting = sit_down(
+                    turns, rounds, rng, visit=job.visit, warm_up=WARM_UP, first_round=first, done=self.progress.step
+                )
+                found.append(sitting)
         return found
 
     def _opened(self, forms: Sequence[Form], pictures: Sequence[Pixels], opened: ExitStack) -> dict[Entrant, Turn]:
@@ -221,23 +234,26 @@ class _Run:
                 turns[form.key, batch] = turn_of(peer, form.spec, pictures, batch)
         return turns
 
-    def _windows(self, forms: Sequence[Form], pictures: Sequence[Pixels]) -> dict[Entrant, list[Window]]:
+    def _windows(self, forms: Sequence[Form], pictures: Sequence[Pixels]) -> dict[Entrant, dict[Crew, list[Window]]]:
         entrants = self._entrants(forms) if self.job.window_s else []
-        by_key = {form.key: form for form in forms}
-        found: dict[Entrant, list[Window]] = {entrant: [] for entrant in entrants}
-        self.progress.phase("throughput", PASSES * len(entrants))
+        by_key, cores = {form.key: form for form in forms}, usable_cores()
+        found: dict[Entrant, dict[Crew, list[Window]]] = {
+            (key, batch): {crew: [] for crew in crews_of(by_key[key], cores, self.job.threads)}
+            for key, batch in entrants
+        }
+        self.progress.phase("throughput", PASSES * sum(map(len, found.values())))
         for key, batch in entrants * PASSES:
-            found[key, batch].append(self._window(by_key[key], batch, pictures))
-            self.progress.step()
+            for crew, windows in found[key, batch].items():
+                windows.append(self._window(by_key[key], batch, pictures, crew))
+                self.progress.step()
         return found
 
-    def _window(self, form: Form, batch: int, pictures: Sequence[Pixels]) -> Window:
+    def _window(self, form: Form, batch: int, pictures: Sequence[Pixels], crew: Crew) -> Window:
         pixels = prepared([pictures[index % len(pictures)] for index in range(batch)], form.spec)
-        workers, threads = crew_of(form, usable_cores(), self.job.threads)
         meter = open_meter(form.on_gpu)
         if meter is not None:
             self.sources[form.key] = meter.source
-        return window(form, pixels, self.job.window_s, workers, threads, meter)
+        return window(form, pixels, self.job.window_s, crew, meter)
 
 
 def made_pictures(count: int, size_hw: tuple[int, int], channels: int, seed: int = 0) -> list[Pixels]:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from segdec_edge.bench.forms import Form, Peer
-from segdec_edge.bench.timing import Times, Turn
 from segdec_edge.decision import Rule, decide
 from segdec_edge.errors import BackendError
 from segdec_edge.pictures import prepare, refuse_flat
+from segdec_edge.timing import Times, Turn
 from segdec_edge.types import ModelSpec, Pixels, Prediction
 
 PREPARE, INFER, DECIDE = "prepare", "infer", "decide"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from segdec_edge.bench.record import BenchRecord, Line, NotRun
+from segdec_edge.bench.record import BenchRecord, Line, NotRun, Settings
 
 NOTHING = "–"
 
@@ -50,25 +50,32 @@ def _accuracy(name: str) -> Callable[[Line], float | None]:
     return lambda line: None if line.accuracy is None else getattr(line.accuracy, name)
 
 
-WHAT = (
+NAMES = (
     Column("form", lambda line: line.name, lambda line: line.name),
     Column("backend", lambda line: line.backend, lambda line: line.backend),
     Column("precision", lambda line: line.precision, lambda line: line.precision),
-    _numeric("batch", lambda line: line.batch, 0),
 )
+BATCH = _numeric("batch", lambda line: line.batch, 0)
+WHAT = (*NAMES, BATCH)
+P50 = _numeric("p50 ms", lambda line: line.latency.p50, 2)
+P99 = _numeric("p99", lambda line: line.latency.p99, 2)
+FASTER = Column("times faster (95 %)", ratio_words, lambda line: line.ratio.times_faster if line.ratio else 1.0)
+RATE = _numeric("pictures/s", lambda line: line.throughput.pictures_per_s if line.throughput else None)
 HOW_FAST = (
-    _numeric("p50 ms", lambda line: line.latency.p50, 2),
+    P50,
     _numeric("p90", lambda line: line.latency.p90, 2),
     _numeric("p95", lambda line: line.latency.p95, 2),
-    _numeric("p99", lambda line: line.latency.p99, 2),
+    P99,
     _numeric("max", lambda line: line.latency.max, 2),
-    Column("times faster (95 %)", ratio_words, lambda line: line.ratio.times_faster if line.ratio else 1.0),
-    _numeric("pictures/s", lambda line: line.throughput.pictures_per_s if line.throughput else None),
+    FASTER,
+    RATE,
 )
+SUMMED = (P50, P99, FASTER, RATE)
 HOW_GOOD = (
     _numeric("AP", _accuracy("ap"), 4),
     _numeric("FP", _accuracy("fp"), 0),
     _numeric("FN", _accuracy("fn"), 0),
+    _numeric("verdicts changed", _accuracy("verdicts_changed"), 0),
 )
 STAGES = (
     _numeric("prepare ms", _stage("prepare"), 3),
@@ -78,8 +85,11 @@ STAGES = (
     _numeric("copy out", _stage("copy_out"), 3),
     _numeric("decide", _stage("decide"), 3),
 )
-COSTS = (
+SIZE = (
     _numeric("MB", lambda line: line.size_bytes / 1e6),
+    _numeric("GFLOP a picture", lambda line: line.operations / line.batch / 1e9 if line.operations else None, 2),
+)
+COSTS = (
     _numeric("build s", lambda line: line.build_seconds, 0),
     _numeric("load ms", lambda line: line.cost.load_ms, 0),
     _numeric("first verdict ms", lambda line: line.cost.first_verdict_ms, 0),
@@ -88,11 +98,12 @@ COSTS = (
     _numeric("J a picture", lambda line: line.throughput.joules_per_picture if line.throughput else None, 3),
 )
 FLOOR = (
-    _numeric("GFLOP", lambda line: line.floor.operations / 1e9 if line.floor else None, 2),
     _numeric("floor ms", lambda line: line.floor.floor_ms if line.floor else None, 2),
     _numeric("% of peak", lambda line: 100 * line.floor.achieved if line.floor else None, 0),
 )
-ALL = (*WHAT, *HOW_FAST, *HOW_GOOD, *STAGES, *COSTS, *FLOOR)
+FIRST = (*WHAT, *SIZE, *HOW_FAST, *HOW_GOOD)
+SECOND = (*WHAT, *STAGES, *COSTS, *FLOOR)
+ALL = (*FIRST, *STAGES, *COSTS, *FLOOR)
 
 
 def columns_of(lines: Sequence[Line], columns: Sequence[Column] = ALL) -> list[Column]:
@@ -102,10 +113,18 @@ def columns_of(lines: Sequence[Line], columns: Sequence[Column] = ALL) -> list[C
 
 def markdown(record: BenchRecord) -> str:
     """Tables and notes as Markdown: generated, so that no figure is ever typed."""
-    first = columns_of(record.lines, (*WHAT, *HOW_FAST, *HOW_GOOD))
-    second = columns_of(record.lines, (*WHAT, *STAGES, *COSTS, *FLOOR))
+    first, second = columns_of(record.lines, FIRST), columns_of(record.lines, SECOND)
     parts = [_table(record.lines, first), _table(record.lines, second), *(f"- {note}" for note in notes(record))]
     return "\n\n".join(parts[:2]) + "\n\n" + "\n".join(parts[2:]) + "\n"
+
+
+def summary(record: BenchRecord) -> str:
+    """One table and what it was measured on, as Markdown, for a README."""
+    batch = [] if {line.batch for line in record.lines} == {1} else [BATCH]
+    columns = columns_of(record.lines, (*NAMES, *batch, *SIZE, *SUMMED, *HOW_GOOD))
+    size = " and ".join(dict.fromkeys(f"{line.size_hw[0]}×{line.size_hw[1]}" for line in record.lines))
+    told = [f"Input {size}. {notes(record)[2]}", *notes(record)[3:]]
+    return _table(record.lines, columns) + "\n\n" + "\n".join(f"- {note}" for note in told) + "\n"
 
 
 def in_words(record: BenchRecord) -> str:
@@ -126,21 +145,38 @@ def notes(record: BenchRecord) -> list[str]:
         record.timed,
         record.not_timed,
         f"{settings.rounds} rounds in {settings.sittings} sittings, all forms in turns, order shuffled (seed"
-        f" {settings.seed}); pictures: {settings.pictures}.",
+        f" {settings.seed}). {turn_words(settings)} Pictures: {settings.pictures}.",
         f"{machine.board or machine.cpu}, {machine.cores} cores, {'; '.join(machine.gpus) or 'no GPU'};"
         f" segdec-edge {code.segdec_edge}{state}; {versions}.",
     ]
     ratios = [line.ratio.over for line in record.lines if line.ratio]
     if ratios:
-        lines.append(f"Times faster: a picture, than {' and '.join(dict.fromkeys(ratios))}, paired within each round.")
+        over = " and ".join(dict.fromkeys(ratios))
+        lines.append(
+            f"Times faster: a picture, than {over}: the ratio of the two p50, its interval from whole sittings."
+        )
     how = {line.throughput.how for line in record.lines if line.throughput}
     if how:
-        lines.append(f"Pictures/s: {'; '.join(sorted(how))}.")
+        lines.append(f"Pictures/s, flat out, the better of the ways tried: {'; '.join(sorted(how))}.")
+    changed = {line.accuracy.over for line in record.lines if line.accuracy and line.accuracy.over}
+    if changed:
+        lines.append(f"Verdicts changed: against {' and '.join(sorted(changed))}, at each file's own threshold.")
     unknown = [
         f"{line.key}: {line.accuracy.unknown}" for line in record.lines if line.accuracy and line.accuracy.unknown
     ]
     doubts = [f"{line.key}: {flag}." for line in record.lines for flag in line.flags]
     return [*lines, *(f"DOUBT: {flag.rstrip('.')}." for flag in record.flags), *doubts, *unknown]
+
+
+def turn_words(settings: Settings) -> str:
+    """What is timed in a turn."""
+    if settings.untimed:
+        return (
+            "Before each turn the threads of the one before have gone to sleep; the turn's first call is not timed, the"
+            f" next {settings.calls} {'is' if settings.calls == 1 else 'are'}: as on a line, where the same model runs"
+            " part after part."
+        )
+    return "COLD: the first call of each turn is timed, with the caches full of the other forms' data."
 
 
 def refusals(not_run: Sequence[NotRun]) -> list[str]:

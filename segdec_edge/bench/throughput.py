@@ -25,26 +25,36 @@ class Window:
     joules_per_picture: float | None
 
 
-def crew_of(form: Form, cores: int, threads: int | None) -> tuple[int, int | None]:
-    """How many instances work side by side, and with how many threads each; one alone where a GPU does the work."""
+@dataclass(frozen=True)
+class Crew:
+    """So many instances side by side, each with so many threads (None: the runtime's own choice)."""
+
+    workers: int
+    threads: int | None
+
+    def in_words(self, form: Form) -> str:
+        if form.on_gpu:
+            return "2 batches in flight on the GPU"
+        if self.workers == 1:
+            return "1 instance, call after call"
+        each = f" with {self.threads} thread{'s' if self.threads > 1 else ''} each" if self.threads else ""
+        return f"{self.workers} instances{each}"
+
+
+def crews_of(form: Form, cores: int, threads: int | None) -> tuple[Crew, ...]:
+    """The ways worth trying: one instance with all cores, two that share them. The first alone where a GPU does the
+    work. Which is faster differs: large layers fill all cores by themselves, small ones leave some idle."""
+    alone = Crew(1, threads)
     if form.on_gpu or cores < 2:
-        return 1, threads
-    return 2, threads or max(1, cores // 2)
-
-
-def in_words(form: Form, workers: int, threads: int | None) -> str:
-    if form.on_gpu:
-        return "2 batches in flight on the GPU"
-    each = f" with {threads} thread{'s' if threads > 1 else ''} each" if threads else ""
-    return f"{workers} instances{each}" if workers > 1 else "1 instance, call after call"
+        return (alone,)
+    return alone, Crew(2, threads or max(1, cores // 2))
 
 
 def window(
     form: Form,
     pixels: Pixels,
     seconds: float,
-    workers: int,
-    threads: int | None,
+    crew: Crew,
     meter: CounterMeter | InaMeter | None,
 ) -> Window:
     """Run one form flat out for so long. pixels: one batch, prepared. Each worker opens its own and warms it up.
@@ -54,8 +64,8 @@ def window(
     """
     with ExitStack() as stack:
         # A backend belongs to the thread that made it, so each worker is a pool of one.
-        crew = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(workers)]
-        opening = [(member, member.submit(form.open, threads)) for member in crew]
+        pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(crew.workers)]
+        opening = [(member, member.submit(form.open, crew.threads)) for member in pools]
         peers = [(member, opened.result()) for member, opened in opening]
         for member, peer in peers:
             stack.callback(_closed, member, peer)

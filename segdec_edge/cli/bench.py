@@ -29,6 +29,10 @@ def bench(
     subset: Annotated[str, typer.Option(help="Its pictures that accuracy is measured on.")] = "test",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds in which all take their turn.")] = 48,
     sittings: Annotated[int, typer.Option(min=1, help="Times that all are opened anew for a share of them.")] = 6,
+    calls: Annotated[int, typer.Option(min=1, help="Timed calls in each turn, after one that is not timed.")] = 3,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Time the first call of each turn: caches full of the others' data.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the order in each round.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of one inference.")] = None,
     seconds: Annotated[float, typer.Option(min=0.0, help="Of each throughput window; 0 for none.")] = 1.0,
@@ -69,6 +73,8 @@ def bench(
         subset=subset,
         rounds=rounds,
         sittings=sittings,
+        calls=calls,
+        cold=cold,
         seed=seed,
         threads=threads,
         window_s=seconds,

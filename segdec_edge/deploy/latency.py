@@ -12,11 +12,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from segdec_edge.timing import Turn, Visit, quantile, sit_down, stage_of
 from segdec_edge.types import Backend, Pixels
 
 Key = TypeVar("Key", bound=Hashable)
 ROUNDS = 20
-_WARM_UP = 2
+_VISIT, _INFER = Visit(untimed=1, calls=1), "infer"
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,21 @@ class Latency:
 
 
 def latencies(backends: Mapping[Key, Backend], pictures: Sequence[Pixels], rounds: int = ROUNDS) -> dict[Key, Latency]:
-    """Median and 90th percentile of each backend. pictures: prepared, (H, W, C) uint8; one a round, by turns.
+    """Median and 90th percentile of each backend. pictures: prepared, (H, W, C) uint8; two a round, the second timed.
 
     Raises BackendError.
     """
-    for backend in backends.values():
-        for _ in range(_WARM_UP):
-            backend.infer(pictures[0][None])
-    taken: dict[Key, list[float]] = {name: [] for name in backends}
-    for index in range(rounds):
+    turns = {name: _turn_of(backend, pictures) for name, backend in backends.items()}
+    sitting = sit_down(turns, rounds, np.random.default_rng(0), visit=_VISIT)
+    taken = {name: stage_of([sitting], name, _INFER) for name in backends}
+    return {name: Latency(quantile(ms, 0.5), quantile(ms, 0.9), rounds) for name, ms in taken.items()}
+
+
+def _turn_of(backend: Backend, pictures: Sequence[Pixels]) -> Turn:
+    def turn(index: int) -> Mapping[str, float]:
         picture = pictures[index % len(pictures)][None]
-        for name, backend in backends.items():
-            start = time.perf_counter_ns()
-            backend.infer(picture)
-            taken[name].append((time.perf_counter_ns() - start) / 1e6)
-    return {
-        name: Latency(float(np.median(values)), float(np.percentile(values, 90)), rounds)
-        for name, values in taken.items()
-    }
+        start = time.perf_counter_ns()
+        backend.infer(picture)
+        return {_INFER: (time.perf_counter_ns() - start) / 1e6}
+
+    return turn

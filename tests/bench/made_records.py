@@ -75,8 +75,8 @@ def made_record(*lines: Line, machine: Mapping[str, Any] | None = None, **change
         "after": now,
         "code": Code(segdec_edge="0", commit=None, dirty=None, python="3", versions={"onnxruntime": "1"}),
         "settings": Settings(
-            rounds=48, sittings=6, warm_up=2, seed=0, threads=None, pictures="made", source_hw=(128, 64),
-            data="folder:parts", subset="test",
+            rounds=48, sittings=6, warm_up=2, untimed=1, calls=3, seed=0, threads=None,
+            pictures="made", source_hw=(128, 64), data="folder:parts", subset="test",
         ),
         "lines": lines,
         "not_run": (),

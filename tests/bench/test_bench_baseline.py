@@ -8,6 +8,7 @@ from segdec_edge.errors import ConfigError
 from tests.bench.made_records import made_line, made_record
 
 OLD = made_record(made_line("parts", 10.0), made_line("folded", 5.0))
+COLD = OLD.settings.model_copy(update={"untimed": 0, "calls": 1})
 
 
 def test_the_same_speed_on_another_day_is_no_regression() -> None:
@@ -58,6 +59,7 @@ def test_accuracy_on_other_pictures_is_not_compared() -> None:
     [
         (made_record(made_line("parts", 10.0), machine={"cpu": "another"}), "another machine"),
         (made_record(made_line("parts", 10.0, sha256="b" * 64)), "another file under the same name"),
+        (made_record(made_line("parts", 10.0), settings=COLD), "other turns"),
     ],
 )
 def test_other_machines_and_files_are_refused_unless_asked(new, words: str) -> None:  # type: ignore[no-untyped-def]

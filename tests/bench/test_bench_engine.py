@@ -11,7 +11,7 @@ import pytest
 from segdec_edge.bench.forms import Form, Wish, forms_of
 from segdec_edge.bench.run import made_pictures
 from segdec_edge.bench.stages import prepared, turn_of
-from segdec_edge.bench.throughput import window
+from segdec_edge.bench.throughput import Crew, window
 from segdec_edge.bundle import ENGINES, Bundle
 from segdec_edge.runtime.sidecar import sidecar_of
 from segdec_edge.runtime.tensorrt import TensorRtBackend
@@ -51,7 +51,7 @@ def test_an_engine_has_two_batches_in_flight_and_is_closed(bundle: Bundle, tmp_p
 
     form = Form("parts", "tensorrt/sm87-fp16", bundle.spec, 1, open_one)
     pixels = prepared(made_pictures(2, (128, 64), 1), bundle.spec)
-    assert window(form, pixels, 0.01, 1, None, None).pictures_per_s > 0
+    assert window(form, pixels, 0.01, Crew(1, None), None).pictures_per_s > 0
     assert flying and set(flying) == {2}
     assert cuda.memory == {}
 

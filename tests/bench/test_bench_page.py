@@ -13,7 +13,7 @@ import pytest
 
 from segdec_edge.bench.page import bench_page
 from segdec_edge.bench.plots import accuracy_svg, density, roofline_svg, violins_svg
-from segdec_edge.bench.record import Ceiling, NotRun, Ratio, Throughput, read_record, write_record
+from segdec_edge.bench.record import Accuracy, Ceiling, NotRun, Ratio, Throughput, read_record, write_record
 from segdec_edge.bench.text import in_words, markdown, notes
 from segdec_edge.errors import ConfigError
 from tests.bench.made_records import made_floor, made_line, made_record
@@ -62,6 +62,18 @@ def test_plots_of_what_is_not_known_are_left_out() -> None:
     alone = made_record(made_line("a", 5.0, accuracy=None))
     assert accuracy_svg([(1, alone.lines[0])]) == roofline_svg(alone, [(1, alone.lines[0])]) == ""
     assert "<h2>Roofline" not in bench_page(alone)
+
+
+def test_no_number_covers_another_one_or_a_dot() -> None:
+    lines = [made_line(f"a{index}", 300 + 5 * index, accuracy=Accuracy(ap=0.997), seed=index) for index in range(9)]
+    svg = ElementTree.fromstring(accuracy_svg(list(enumerate([*lines, made_line("far", 20.0)], start=1))))
+    names = {str(number) for number in range(1, 11)}
+    labels = [(float(one.attrib["x"]), float(one.attrib["y"])) for one in svg.iter("text") if one.text in names]
+    dots = [(float(one.attrib["cx"]), float(one.attrib["cy"]) + 4) for one in svg.iter("circle")]
+    assert len(labels) == len(dots) == 10
+    for place, (x, y) in enumerate(labels):
+        others = [*labels[:place], *dots]
+        assert not any(abs(x - left) < 8 and abs(y - top) < 10 for left, top in others), (x, y)
 
 
 def test_a_density_has_its_peak_where_the_samples_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from segdec_edge.bench.count import LayerCost, compulsory_bytes, count_layers, layers_of
+from segdec_edge.bench.peaks import ceilings
 from segdec_edge.bench.predict import Board, board_named, boards, in_words, predict, seen_in
 from segdec_edge.bench.record import Ceiling
-from segdec_edge.bench.roofline import best_of, ceilings, floor_of, peak_for
+from segdec_edge.bench.roofline import best_of, ceiling_name, floor_of, peak_for
 from segdec_edge.bundle import Bundle
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.network import operations
@@ -108,8 +110,16 @@ def test_a_precision_without_a_peak_runs_at_the_next_wider_ones() -> None:
     assert floor_of([], 10, CEILING, 1.0) is None
 
 
-def test_what_cannot_be_measured_has_no_peak() -> None:
-    assert ceilings(["elsewhere"], threads=1) == {}
+def test_the_peaks_are_the_machines_whoever_reaches_them() -> None:
+    pytest.importorskip("torch")
+    assert ceilings([], threads=1) == {}
+    assert (ceiling_name("tensorrt/sm87-fp16"), ceiling_name("openvino")) == ("gpu", "cpu")
+    found = ceilings(["onnxruntime", "openvino", "torch"], threads=1)
+    assert set(found) == {"cpu"}
+    assert set(found["cpu"].ops_per_s) == {"fp32", "bf16", "int8"}
+    assert found["cpu"].ops_per_s["int8"] >= found["cpu"].ops_per_s["fp32"] > 1e8
+    assert (found["cpu"].bytes_per_s or 0) > 1e7
+    assert "int8 by" in found["cpu"].how
 
 
 def test_of_two_measurements_the_undisturbed_one_counts() -> None:
@@ -125,12 +135,28 @@ def test_every_board_says_where_its_figures_come_from() -> None:
     for board in table.boards.values():
         assert len(board.source) > 20
         assert board.int8 is None or board.fp16 is None or board.int8 == pytest.approx(2 * board.fp16, rel=0.02)
+    assert all(len(seen.source) > 10 for seen in table.seen)
+    assert table.boards["agx-thor"].basis == "second-hand"
+
+
+def test_what_was_seen_is_arithmetic_on_published_figures() -> None:
+    """In the words of each row: operations, board and milliseconds; the share follows from them."""
+    peaks = {"Orin Nano Super": board_named("orin-nano-super"), "Orin Nano": None}
+    for seen in boards().seen:
+        found = re.search(r"\(([\d.]+) GFLOP\).*(Orin Nano(?: Super)?)(?: \((\d+) dense.*\))?, ([\d.]+) ms", seen.what)
+        assert found is not None, seen.what
+        board = peaks[found[2]]
+        peak = float(found[3]) * 1e12 if board is None else getattr(board, seen.precision)
+        assert seen.achieved == pytest.approx(float(found[1]) * 1e9 / peak / float(found[4]) * 1e3, rel=0.01), seen.what
+
+
+def test_a_board_that_is_not_known_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match="orin-nano-super"):
         board_named("orin")
 
 
 def test_a_prediction_is_a_range_from_the_floor_up(bundle: Bundle) -> None:
-    board = Board(name="a board", source="made up", fp16=1e9, int8=2e9, memory=1e12)
+    board = Board(name="a board", source="made up", basis="stated", fp16=1e9, int8=2e9, memory=1e12)
     fp16, int8 = predict(bundle, board)
     counted = sum(layer.operations for layer in layers_of(bundle)) / 1e6
     assert fp16.least_ms == pytest.approx(counted, rel=1e-3)
@@ -138,12 +164,12 @@ def test_a_prediction_is_a_range_from_the_floor_up(bundle: Bundle) -> None:
     assert fp16.most_ms == pytest.approx(counted / 0.176, rel=1e-3)
     text = in_words(bundle, board, 1, (fp16, int8))
     assert text.startswith("PREDICTED, NOT MEASURED")
-    assert "how sure: little" in text
+    assert "how sure: little" in text and "Peaks, as the vendor states them: made up." in text
     assert predict(bundle, board, batch=2)[0].least_ms == pytest.approx(2 * counted, rel=1e-3)
 
 
 def test_own_measurements_narrow_the_range(bundle: Bundle) -> None:
-    board = Board(name="a board", source="made up", fp16=1e9)
+    board = Board(name="a board", source="made up", basis="stated", fp16=1e9)
     lines = [
         made_line(f"l{share}", 10.0, backend="tensorrt/sm87-fp16", precision="fp16", floor=made_floor(achieved=share))
         for share in (0.4, 0.5, 0.6)
@@ -159,4 +185,4 @@ def test_own_measurements_narrow_the_range(bundle: Bundle) -> None:
 
 def test_a_board_without_the_peak_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no certain peak"):
-        predict(bundle, Board(name="bare", source="nothing is known"))
+        predict(bundle, Board(name="bare", source="nothing is known", basis="stated"))

@@ -13,22 +13,26 @@ import numpy as np
 import pytest
 
 from segdec_edge.bench.forms import Form, Wish, forms_of
-from segdec_edge.bench.record import BenchRecord, read_record
+from segdec_edge.bench.record import BenchRecord, Line, read_record
 from segdec_edge.bench.run import Job, Progress, data_name, made_pictures, run_bench
 from segdec_edge.bench.stages import STAGES, Trial, require_room, try_form
-from segdec_edge.bench.throughput import crew_of, window
+from segdec_edge.bench.throughput import Crew, crews_of, window
 from segdec_edge.bundle import Bundle
 from segdec_edge.errors import BackendError, ConfigError
 from segdec_edge.types import Pixels, Prediction
 from tests.deploy.made_bundles import SPEC, made_bundle
 from tests.fakes import FakeBackend
 
-BATCHES, ROUNDS, SITTINGS = (1, 2), 6, 2
+BATCHES, ROUNDS, SITTINGS, CALLS = (1, 2), 6, 2, 2
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return made_bundle(tmp_path_factory.mktemp("benched"))
+
+
+def reference_key_of(line: Line, record: BenchRecord) -> Line:
+    return next(one for one in record.lines if line.ratio is None or one.key == line.ratio.over)
 
 
 @dataclass
@@ -69,6 +73,7 @@ def smoke(bundle: Bundle) -> tuple[BenchRecord, Phases]:
         data=SPEC,
         rounds=ROUNDS,
         sittings=SITTINGS,
+        calls=CALLS,
         threads=1,
         window_s=0.01,
     )
@@ -89,20 +94,29 @@ def test_every_line_has_its_figures(smoke: tuple[BenchRecord, Phases], bundle: B
     for line in record.lines:
         assert set(line.stages) == set(STAGES)
         assert {name: (len(rows), len(rows[0])) for name, rows in line.samples.items()} == dict.fromkeys(
-            ("prepare", "infer", "decide"), (SITTINGS, ROUNDS // SITTINGS)
+            ("prepare", "infer", "decide"), (SITTINGS, ROUNDS // SITTINGS * CALLS)
         )
         latency = line.latency
         assert 0 < latency.p50 <= latency.p90 <= latency.p95 <= latency.p99 <= latency.max
-        assert latency.count == ROUNDS
+        assert latency.count == ROUNDS * CALLS
         assert line.per_picture_ms == latency.p50 / line.batch
         assert line.stages["device"] is None and not line.device_time
-        assert line.throughput is not None and len(line.throughput.samples) == 3
+        told = line.throughput
+        assert told is not None and len(told.samples) == 3
+        assert told.pictures_per_s == pytest.approx(sorted(told.samples)[1], abs=1e-3)
+        assert all(sorted(other)[1] <= sorted(told.samples)[1] for other in told.others.values())
         assert len(line.cost.load_samples_ms) == SITTINGS
     assert record.lines[0].ratio is None
     assert all(line.ratio is not None and line.ratio.low is not None for line in record.lines[2:])
     ours = record.lines[2]
     assert ours.sha256 == bundle.meta.model.sha256
-    assert ours.floor is not None and ours.floor.operations > 0
+    assert ours.floor is not None and ours.floor.operations == ours.operations
+    assert ours.operations is not None and record.lines[3].operations == 2 * ours.operations > 0
+    assert record.lines[0].operations is None  # a checkpoint has no graph
+    for line in record.lines:
+        over = reference_key_of(line, record)
+        if line.ratio is not None:  # what the table's own columns give
+            assert line.ratio.times_faster == pytest.approx(over.per_picture_ms / line.per_picture_ms)
     assert ours.cost.host_mib is not None and ours.cost.before_mib is not None
     assert ours.cost.host_mib > ours.cost.before_mib > 1
     assert ours.cost.first_verdict_ms is not None and ours.cost.load_ms is not None
@@ -115,6 +129,9 @@ def test_everything_sits_the_same_exam(smoke: tuple[BenchRecord, Phases]) -> Non
     assert torch is not None and ours is not None and peer is not None
     assert (torch.ap, torch.fp, torch.fn) == (ours.ap, ours.fp, ours.fn)
     assert torch.pictures == peer.pictures == 18
+    assert torch.verdicts_changed is None
+    assert (ours.over, ours.verdicts_changed) == ("feature torch", 0) and (ours.scores_apart or 0) < 1e-3
+    assert peer.verdicts_changed is not None and peer.verdicts_changed > 0
     assert peer.fn == 0 and peer.fp == 18 - round((peer.ap or 0) * 18)  # all rejected; their AP is the prevalence
 
 
@@ -122,10 +139,11 @@ def test_the_record_says_under_which_conditions(smoke: tuple[BenchRecord, Phases
     record, phases = smoke
     assert record.settings.data == SPEC and record.settings.pictures.startswith("8 test pictures")
     assert record.before.when <= record.after.when
-    assert set(record.ceilings) == {"torch", "onnxruntime"}
-    ours = record.ceilings["onnxruntime"]
+    assert set(record.ceilings) == {"cpu"}
+    ours = record.ceilings["cpu"]
     assert ours.ops_per_s["int8"] >= ours.ops_per_s["fp32"] > 1e8
     assert ours.bytes_per_s is not None and ours.bytes_per_s > 1e7
+    assert (record.settings.untimed, record.settings.calls) == (1, CALLS)
     assert len(record.order) == ROUNDS
     assert all(sorted(drawn) == sorted(line.key for line in record.lines) for drawn in record.order)
     assert set(phases.left.values()) == {0}
@@ -175,7 +193,7 @@ def test_what_is_not_asked_for_or_not_possible_is_told(bundle: Bundle) -> None:
         run_bench(Job(Wish((bundle.path,), precisions=("int8",)), peaks=False))
 
 
-@pytest.mark.parametrize("settings", [{"rounds": 2, "sittings": 3}, {"batches": (0,)}, {"batches": ()}])
+@pytest.mark.parametrize("settings", [{"rounds": 2, "sittings": 3}, {"batches": (0,)}, {"batches": ()}, {"calls": 0}])
 def test_a_job_that_cannot_be_done_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         Job(Wish(()), **settings)  # type: ignore[arg-type]
@@ -217,7 +235,7 @@ def test_each_worker_has_a_backend_of_its_own_and_closes_it(bundle: Bundle) -> N
 
     form = Form("fake", "fake", bundle.spec, 1, open_one)
     pixels = np.zeros((2, 128, 64, 1), np.uint8)
-    found = window(form, pixels, 0.01, 2, None, None)
+    found = window(form, pixels, 0.01, Crew(2, None), None)
     assert found.pictures_per_s > 0 and found.joules_per_picture is None
     assert [one.closed for one in opened] == [1, 1]
     assert all(len(one.calls) >= 4 and set(one.calls) == {2} for one in opened)
@@ -233,16 +251,18 @@ def test_a_worker_that_fails_is_heard_and_all_are_closed(bundle: Bundle) -> None
         opened.append(FakeBackend(judge, bundle.spec))
         return opened[-1]
 
+    form = Form("fake", "fake", bundle.spec, 1, open_one)
     with pytest.raises(BackendError, match="out of memory"):
-        window(Form("fake", "fake", bundle.spec, 1, open_one), np.zeros((1, 128, 64, 1), np.uint8), 0.01, 2, None, None)
+        window(form, np.zeros((1, 128, 64, 1), np.uint8), 0.01, Crew(2, None), None)
     assert [one.closed for one in opened] == [1, 1]
 
 
 def test_cores_are_shared_by_the_workers(bundle: Bundle) -> None:
     form = Form("a", "onnxruntime", bundle.spec, 1, lambda threads: Halves())
-    assert crew_of(form, 8, None) == (2, 4)
-    assert crew_of(form, 1, None) == (1, None)
-    assert crew_of(replace(form, backend="tensorrt/sm87-fp16"), 8, None) == (1, None)
+    assert crews_of(form, 8, None) == (Crew(1, None), Crew(2, 4))
+    assert crews_of(form, 8, 3) == (Crew(1, 3), Crew(2, 3))
+    assert crews_of(form, 1, None) == (Crew(1, None),)
+    assert crews_of(replace(form, backend="tensorrt/sm87-fp16"), 8, None) == (Crew(1, None),)
 
 
 def test_made_pictures_have_contrast_and_a_record_names_no_folder() -> None:

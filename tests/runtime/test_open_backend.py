@@ -125,6 +125,16 @@ def test_openvino_computes_in_float32(bundle: Bundle) -> None:
     np.testing.assert_allclose(found.heatmap, wanted.heatmap, atol=2e-5, rtol=0)
 
 
+def test_openvino_pins_no_thread_that_was_asked_for(bundle: Bundle) -> None:
+    """Two models with one thread each would be pinned to the same core."""
+    openvino = pytest.importorskip("openvino")
+    from segdec_edge.runtime.openvino import compile_options
+
+    one = openvino.Core().compile_model(str(bundle.model_path), "CPU", compile_options(1))
+    assert one.get_property("ENABLE_CPU_PINNING") is False
+    assert one.get_property("INFERENCE_NUM_THREADS") == 1
+
+
 def test_available_backends_gives_versions_or_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     assert available_backends()["onnxruntime"] == version("onnxruntime")
     _without(monkeypatch, "openvino")

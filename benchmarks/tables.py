@@ -1,0 +1,54 @@
+"""Put the tables of committed benchmark records into README.md and benchmarks/README.md: no figure is ever typed.
+
+A block stands between two comments that name the record and how much of it is shown:
+
+    <!-- bench results/bench_kolektor_fold0.json summary -->
+    <!-- bench end -->
+
+`make tables` fills every block; a test holds that each block is what its record gives.
+
+    python benchmarks/tables.py            # fill them
+    python benchmarks/tables.py --check    # exit 1 where one is not up to date
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from segdec_edge.bench.record import read_record
+from segdec_edge.bench.text import markdown, summary
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+BLOCK = re.compile(r"(<!-- bench (\S+) (summary|full) -->\n).*?(<!-- bench end -->)", re.DOTALL)
+_TEXTS = {"summary": summary, "full": markdown}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    asked = parser.parse_args()
+    stale = [path for path in FILES if filled(path.read_text(encoding="utf-8")) != path.read_text(encoding="utf-8")]
+    for path in stale:
+        print(f"{path.relative_to(ROOT)}: {'not up to date. Run make tables' if asked.check else 'filled'}")
+        if not asked.check:
+            path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.exit(1 if asked.check and stale else 0)
+
+
+def filled(text: str, folder: Path = ROOT / "benchmarks") -> str:
+    """The same text with what each block's record gives. folder: where the records' names begin. Raises ConfigError."""
+    return BLOCK.sub(lambda found: found[1] + _shown(folder / found[2], found[3]) + found[4], text)
+
+
+def _shown(path: Path, how: str) -> str:
+    if not path.is_file():
+        return f"(`{path.name}` is not measured yet)\n"
+    return _TEXTS[how](read_record(path))
+
+
+if __name__ == "__main__":
+    main()
