@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segdec_edge import __version__
-from segdec_edge.bench.timing import Sitting, Times, quantile, ratio_interval, sit_down, stage_of
 from segdec_edge.bundle import read_bundle
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.network import Conv, Network, operations
 from segdec_edge.deploy.torch_network import TorchNetwork, planes_of
 from segdec_edge.doctor import examine
+from segdec_edge.timing import Sitting, Times, quantile, ratio_interval, sit_down, stage_of
 
 OURS, PEER = "ours", "torch's own convolutions"
 SITTINGS = 4
