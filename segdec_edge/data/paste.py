@@ -113,17 +113,20 @@ def best_corner(host: Pixels, donor: Pixels, shape: Shape, corners: Sequence[tup
     return corners[int(np.argmin(unlike))]
 
 
-def paste(host: Pixels, donor: Pixels, shape: Shape, corner_yx: tuple[int, int]) -> tuple[Pixels, BoolMask]:
+def paste(
+    host: Pixels, donor: Pixels, shape: Shape, corner_yx: tuple[int, int], strength: float = 1.0
+) -> tuple[Pixels, BoolMask]:
     """The host (H, W, C) with the donor's pixels inside shape.cut laid at a corner, and shape.mark there as (H, W).
 
-    Beyond `shape` nothing of the host changes.
+    strength: opacity of the piece, in (0, 1]. Beyond `shape` nothing of the host changes.
     """
     there = _window(shape, corner_yx)
     under, over = host[there].astype(np.float32), donor[_window(shape, shape.corner_yx)].astype(np.float32)
     opacity = _opacity(shape.cut, softness(shape.size_hw))
     over = over + _brightness_between(under, over, opacity)
     pixels = host.copy()
-    pixels[there] = np.clip(np.round(_mixed(under, over, opacity[:, :, None])), 0, 255).astype(np.uint8)
+    mixed = _mixed(under, over, np.float32(strength) * opacity[:, :, None])
+    pixels[there] = np.clip(np.round(mixed), 0, 255).astype(np.uint8)
     mask = np.zeros(host.shape[:2], np.bool_)
     mask[there] = shape.mark
     return pixels, mask

@@ -13,6 +13,7 @@ from segdec_edge.data.samples import Sample
 from segdec_edge.data.splits import Split, split_by_part
 from segdec_edge.deploy.compress import Spectrum, choose_ranks, factorised, require_folded, spectra, without_dead
 from segdec_edge.deploy.distil import DEFAULT, Recipe, StepProgress
+from segdec_edge.deploy.faint import faint_defects
 from segdec_edge.deploy.gate import (
     MAX_AP_DROP,
     Comparison,
@@ -161,7 +162,8 @@ class Search:
         found = spectra(opened.network, few.pixels, opened.spec.size_hw)
         teacher = opened.network if job.teacher is None else _teacher(job.teacher, opened)
         say(f"scoring {len(everything.pixels)} training pictures with the network to learn from")
-        lessons = lessons_of(teacher, everything, job.recipe, job.work)
+        faint = faint_defects(everything, opened.samples, held_back) if job.recipe.steps else None
+        lessons = lessons_of(teacher, everything, job.recipe, faint, job.work)
         say(f"scoring {len(selection)} {chosen_on} pictures with the bundle as it is")
         scored = score_graph(opened.bundle.model_path.read_bytes(), opened.spec, job.backend, selection)
         return Search(job, opened, found, few, lessons, held_back, selection, chosen_on, scored, say, progress)
@@ -235,9 +237,16 @@ class Search:
 
     def _key(self, ranks: Mapping[str, int], lessons: Lessons) -> str:
         """Everything that a candidate's weights depend on, as a hash."""
-        targets = lessons.plain.targets
-        taught = hashlib.sha256(targets.decision.tobytes() + targets.segmentation.tobytes()).hexdigest()
-        parts = [self.opened.bundle.spec.sha256, taught, asdict(self.job.recipe), self.few.names, dict(ranks)]
+        taught = hashlib.sha256()
+        for lesson in (lessons.plain, *lessons.more):
+            taught.update(lesson.targets.decision.tobytes() + lesson.targets.segmentation.tobytes())
+        parts = [
+            self.opened.bundle.spec.sha256,
+            taught.hexdigest(),
+            asdict(self.job.recipe),
+            self.few.names,
+            dict(ranks),
+        ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _shift(self, content: bytes) -> Shift:

@@ -53,7 +53,7 @@ DEFAULT = Recipe()
 NONE = Recipe(steps=0)
 _DECISION, _SEGMENTATION = 1.0, 0.3
 _DEFECTS = 20.0
-_EVERY_THIRD = 3
+_EVERY_SECOND = 2
 _SMOOTH = 50
 _ALIKE = 1e-3
 
@@ -82,7 +82,7 @@ def distilled(
 ) -> Network:
     """The network after recipe.steps steps towards `targets`, on training pictures alone.
 
-    pixels (N, H, W, C) uint8; defective (N,): every third step takes one of them, where there are any, as they are few.
+    pixels (N, H, W, C) uint8; defective (N,): every second step takes one of them, where there are any.
     Raises TrainingError where the loss is no number any more.
     """
     torch.manual_seed(recipe.seed)
@@ -147,7 +147,7 @@ def _operating_point(defective: NDArray[np.bool_], logits: NDArray[Any]) -> floa
 
 
 def _draw(rng: np.random.Generator, defective: NDArray[np.bool_], step: int) -> int:
-    kind = defective if step % _EVERY_THIRD == 0 else ~defective
+    kind = defective if step % _EVERY_SECOND == 0 else ~defective
     able = np.flatnonzero(kind)
     return int(rng.choice(able if len(able) else np.arange(len(defective))))
 

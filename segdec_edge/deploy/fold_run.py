@@ -81,7 +81,7 @@ def fold_bundle(
         opened.network, few.pixels, standardise=standardise, keep=job.keep, recalibrate=job.recalibrate, progress=say
     )
     say(f"scoring {len(everything.pixels)} training pictures with the unfolded network")
-    lessons = lessons_of(opened.network, everything, job.recipe, job.work)
+    lessons = lessons_of(opened.network, everything, job.recipe, work=job.work)
     if job.recipe.steps:
         say(f"distilling from the unfolded network, {job.recipe.steps} steps")
     network = lessons.tuned(network, job.recipe, progress)

@@ -33,19 +33,19 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Lessons:
-    """plain: the training pictures; mirrored: one mirror image of each, None where nothing is distilled."""
+    """plain: the training pictures; more: what is only distilled on, their mirror images and faint defects."""
 
     plain: Lesson
-    mirrored: Lesson | None
+    more: tuple[Lesson, ...] = ()
 
     def without(self, names: Collection[str]) -> Lessons:
         """The lessons on pictures of other names."""
-        return Lessons(self.plain.without(names), self.mirrored and self.mirrored.without(names))
+        return Lessons(self.plain.without(names), tuple(one.without(names) for one in self.more))
 
     def tuned(self, network: Network, recipe: Recipe, progress: StepProgress | None = None) -> Network:
         """The network after distillation, if there are steps; its scores then aligned with the teacher's."""
-        if recipe.steps and self.mirrored is not None:
-            network = _distilled((self.plain, self.mirrored), network, recipe, progress)
+        if recipe.steps:
+            network = _distilled((self.plain, *self.more), network, recipe, progress)
         material = self.plain.material
         return aligned(network, material.pixels, material.defective, self.plain.targets)
 
@@ -60,16 +60,18 @@ def _distilled(lessons: Sequence[Lesson], network: Network, recipe: Recipe, prog
     return distilled(network, pixels, defective, targets, recipe, progress)
 
 
-def lessons_of(teacher: Network, material: Material, recipe: Recipe, work: Path | None = None) -> Lessons:
-    """What the teacher says of the material and, where there are steps, of its mirror images.
+def lessons_of(
+    teacher: Network, material: Material, recipe: Recipe, faint: Material | None = None, work: Path | None = None
+) -> Lessons:
+    """What the teacher says of the material and, where there are steps, of its mirror images and of faint defects.
 
     Kept in the folder `work`, where there is one, for a later run.
     """
     plain = Lesson(material, _known(teacher, material.pixels, work))
     if not recipe.steps:
-        return Lessons(plain, None)
-    mirrored = material.mirrored()
-    return Lessons(plain, Lesson(mirrored, _known(teacher, mirrored.pixels, work)))
+        return Lessons(plain)
+    more = [material.mirrored(), *([faint] if faint is not None else [])]
+    return Lessons(plain, tuple(Lesson(one, _known(teacher, one.pixels, work)) for one in more))
 
 
 def _known(teacher: Network, pixels: Pixels, work: Path | None) -> Targets:
