@@ -83,7 +83,7 @@ def _weight_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
     pad = kernel // 2
     padded = functional.pad(x.permute(1, 2, 0), (0, 0, pad, pad, pad, pad)).contiguous()
     row_stride = padded.stride(0)
-    flat_gradient = gradient.reshape(outputs, height * width)
+    flat_gradient = gradient.reshape(outputs, height * width).contiguous()  # 15 products of it: a tenth sooner
     result = torch.empty(outputs, kernel, kernel * inputs)
     for row in range(kernel):  # in NHWC the pixels under one kernel row are neighbours: a strided view is the patch
         patches = padded.as_strided((height, width, kernel * inputs), (row_stride, inputs, 1), row * row_stride)
