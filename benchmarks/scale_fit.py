@@ -10,8 +10,10 @@ from itertools import pairwise
 
 import numpy as np
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 760, 420, 80, 220, 40, 60
-_COLOURS = ("#2563eb", "#dc2626", "#059669", "#9333ea", "#d97706", "#475569")
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 960, 440, 80, 360, 40, 60
+_COLOURS = (
+    "#2563eb", "#dc2626", "#059669", "#9333ea", "#d97706", "#475569", "#0891b2", "#be185d", "#65a30d", "#78350f"
+)  # fmt: skip
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}.grid{stroke:#ddd}.fit{stroke-dasharray:5 4;fill:none}"
     ".curve{fill:none;stroke-width:1.5}.knee{fill:none;stroke:#222;stroke-width:1.5}"
