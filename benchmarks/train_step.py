@@ -3,7 +3,8 @@
 The peer is the method written down plainly: autograd through FeatureNorm's formula, nn.Conv2d, one picture a step, in
 float32 and NCHW, as its authors run it; and the same with our bf16 autocast and channels_last. All take the same
 made-up pictures. The floor: the convolutions' operations, forward and both gradients, at the speed of the fastest of a
-few large matrix products, measured in the same run.
+few large matrix products, measured in the same run. Each has a process of its own, for how malloc is set is one
+process's; --before adds an earlier checkout of this project.
 
     python benchmarks/train_step.py --size 704x256 --steps 12 -o benchmarks/results/train_step.json
 """
@@ -12,17 +13,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
+import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from turns import Contender, serve
 
 from segdec_edge import __version__
+from segdec_edge.bench.child import peak_mib
+from segdec_edge.bench.machine import code_of
 from segdec_edge.config.train import train_settings
 from segdec_edge.data.spec import parse_size
 from segdec_edge.data.targets import Example
@@ -135,46 +144,72 @@ def examples(size_hw: tuple[int, int]) -> list[Example]:
     return made
 
 
+def stepper(name: str, size_hw: tuple[int, int], width: float) -> Callable[[], object]:
+    """Two steps, on a defective and a good picture. name: "ours", or of the plain loop "plain fp32" or "plain bf16"."""
+    pictures = examples(size_hw)
+    settings = train_settings(
+        {
+            "data": "synthetic:", "preset": "kolektor", "size_hw": list(size_hw), "width": width,
+            "precision": "bf16", "device": "cpu",
+        }
+    )  # fmt: skip
+    torch.manual_seed(0)
+    if name != "ours":
+        peer = Plain(width, settings.rate, name.split()[1])
+        return lambda: [peer.step(picture) for picture in pictures]
+    if find_spec("segdec_edge.training.allocation"):  # an earlier checkout has none
+        from segdec_edge.training.allocation import keep_freed_memory
+
+        keep_freed_memory()
+    net = SegDecNet(width=width).to(memory_format=torch.channels_last)
+    trainer = Trainer(net, pictures, settings, choose_hardware(settings))
+    return lambda: trainer.run_epoch(17, lambda *_: None)
+
+
+def timed_turn(work: Callable[[], object]) -> dict[str, float]:
+    started, before = time.perf_counter(), time.process_time()
+    work()
+    return {
+        "seconds": (time.perf_counter() - started) / 2,
+        "processor_s": (time.process_time() - before) / 2,
+        "peak_mib": peak_mib(),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="704x256")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--steps", type=int, default=12, help="timed steps of each")
+    parser.add_argument("--before", type=Path, help="another checkout of this project, in the same turns")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     size_hw = parse_size(arguments.size)
-    pictures = examples(size_hw)
-
-    settings = train_settings(
-        {
-            "data": "synthetic:", "preset": "kolektor", "size_hw": list(size_hw), "width": arguments.width,
-            "precision": "bf16", "device": "cpu",
+    names = {"ours": None, "plain fp32": None, "plain bf16": None}
+    checkouts = names | ({"before": arguments.before.resolve()} if arguments.before else {})
+    turns: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
+    with ExitStack() as opened:
+        contenders = {
+            name: opened.enter_context(
+                Contender(
+                    Path(__file__),
+                    ["ours" if name == "before" else name, arguments.size, str(arguments.width)],
+                    checkout,
+                )
+            )
+            for name, checkout in checkouts.items()
         }
-    )  # fmt: skip
-    torch.manual_seed(0)
-    ours = SegDecNet(width=arguments.width).to(memory_format=torch.channels_last)
-    trainer = Trainer(ours, pictures, settings, choose_hardware(settings))
-    peers = {f"plain {name}": Plain(arguments.width, settings.rate, name) for name in ("fp32", "bf16")}
-
-    samples: dict[str, list[float]] = {name: [] for name in ("ours", *peers)}
-    for turn in range(arguments.steps // 2 + 1):  # the first turn warms up
-        times = {}
-        started = time.perf_counter()
-        trainer.run_epoch(17, lambda *_: None)  # one positive and one negative: two steps
-        times["ours"] = time.perf_counter() - started
-        for name, peer in peers.items():
-            started = time.perf_counter()
-            for picture in pictures:
-                peer.step(picture)
-            times[name] = time.perf_counter() - started
-        if turn:
-            for name, value in times.items():
-                samples[name].append(value / 2)
-    work, peak = operations(arguments.width, size_hw), peak_flops()
-    report(arguments, samples, work, peak)
+        for turn in range(arguments.steps // 2 + 1):  # the first turn warms up
+            for name, contender in contenders.items():
+                found = contender.turn()
+                if turn:
+                    turns[name].append(found)
+    report(arguments, turns, operations(arguments.width, size_hw), peak_flops())
 
 
-def report(arguments: argparse.Namespace, samples: dict[str, list[float]], work: int, peak: float) -> None:
+def report(arguments: argparse.Namespace, turns: dict[str, list[dict[str, float]]], work: int, peak: float) -> None:
+    samples = {name: [one["seconds"] for one in found] for name, found in turns.items()}
+    processor = {name: statistics.median(one["processor_s"] for one in found) for name, found in turns.items()}
     medians = {name: statistics.median(values) for name, values in samples.items()}
     print(f"{arguments.size}, width {arguments.width:g}, {torch.get_num_threads()} threads")
     ratios = {}
@@ -183,7 +218,8 @@ def report(arguments: argparse.Namespace, samples: dict[str, list[float]], work:
         ratios[name] = {"median": statistics.median(paired), "lowest": paired[0], "highest": paired[-1]}
         print(
             f"  {name:12} {medians[name]:.3f} s a step, {1 / medians[name]:.2f} images/s,"
-            f" {ratios[name]['median']:.2f} of ours ({paired[0]:.2f} to {paired[-1]:.2f})"
+            f" {ratios[name]['median']:.2f} of ours ({paired[0]:.2f} to {paired[-1]:.2f}),"
+            f" {processor[name]:.3f} s of processor time, {turns[name][-1]['peak_mib']:.0f} MiB"
         )
     print(
         f"  floor        {work / peak:.3f} s a step: {work / 1e9:.0f} GFLOP at {peak / 1e12:.2f} TFLOP/s in bf16;"
@@ -192,7 +228,8 @@ def report(arguments: argparse.Namespace, samples: dict[str, list[float]], work:
     if arguments.output:
         record = {
             "benchmark": "train_step", "size": arguments.size, "width": arguments.width, "precision": "bf16",
-            "seconds_per_step": samples, "median": medians, "ratio_to_ours": ratios,
+            "seconds_per_step": samples, "median": medians, "ratio_to_ours": ratios, "turns": turns,
+            "processor_s_per_step": processor, "load": os.getloadavg(), "code": code_of().model_dump(),
             "gflop_per_step": work / 1e9, "peak_tflops_bf16": peak / 1e12, "floor_seconds": work / peak,
             "threads": torch.get_num_threads(), "cpu": examine().cpu, "segdec-edge": __version__,
             "torch": torch.__version__, "python": platform.python_version(),
@@ -201,4 +238,8 @@ def report(arguments: argparse.Namespace, samples: dict[str, list[float]], work:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--serve"]:
+        stepping = stepper(sys.argv[2], parse_size(sys.argv[3]), float(sys.argv[4]))
+        serve(lambda: timed_turn(stepping))
+    else:
+        main()

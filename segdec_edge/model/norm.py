@@ -57,7 +57,7 @@ class _SinglePictureNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-        deviation, mean = torch.std_mean(x.float(), dim=(0, 2, 3))
+        deviation, mean = _deviation_and_mean(x)
         root = (deviation + EPSILON).rsqrt()
         gain = scale.flatten() * root
         ctx.save_for_backward(x, mean, deviation, root, gain)
@@ -79,6 +79,23 @@ class _SinglePictureNorm(torch.autograd.Function):
         grad_x += _affine(x, slope, torch.zeros_like(slope))
         shape = (1, -1, 1, 1)
         return grad_x, (root * centred_sum).view(shape), gradient_sum.view(shape)
+
+
+def _deviation_and_mean(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Unbiased deviation and mean (C,) of each channel of one picture (1, C, H, W), float32.
+
+    torch.std_mean walks a channels_last tensor slowly (38 ms for 32 channels of 704×256 on one core), batch_norm's
+    statistics take 1.2 ms. They add up one number after the other, so each column is taken by itself first: sums of H
+    numbers lose less, and a constant channel's deviation is 0.
+    """
+    _, channels, height, width = x.shape
+    columns = x.permute(0, 2, 3, 1).reshape(1, height, 1, width * channels).permute(0, 3, 1, 2)
+    scratch = torch.zeros(width * channels), torch.zeros(width * channels)  # float32, so that the result is too
+    means, variances = (one.view(width, channels) for one in torch.batch_norm_update_stats(columns, *scratch, 0.0))
+    mean = means.mean(dim=0)
+    squares = variances.mean(dim=0) + (means - mean).square().mean(dim=0)
+    count = height * width
+    return (squares * (count / (count - 1))).sqrt(), mean
 
 
 def _affine(x: Tensor, gain: Tensor, offset: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class SegDecNet(nn.Module):
         seen, seen_segmentation = volume, segmentation
         if self.gradient_stop:
             seen, seen_segmentation = volume.detach(), segmentation.detach()
-        features = self.extractor(torch.cat([seen, seen_segmentation], dim=1))
+        features = self._features(seen, seen_segmentation)
         pooled = [
             features.amax(dim=(2, 3)),
             features.mean(dim=(2, 3)),
@@ -97,6 +97,17 @@ class SegDecNet(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # 8 bits of mantissa in the score would tie pictures
             decision = self.fc(torch.cat(pooled, dim=1).to(self.fc.weight.dtype))
         return decision, segmentation
+
+    def _features(self, volume: Tensor, segmentation: Tensor) -> Tensor:
+        """The decision part's maps. In training each is pooled by itself, then joined: the same numbers 20 ms sooner,
+        for 1025 joined channels are copied to another layout and pool one by one.
+        """
+        if not self.training:
+            joined: Tensor = self.extractor(torch.cat([volume, segmentation], dim=1))
+            return joined
+        pool = self.extractor[0]
+        features: Tensor = self.extractor[1:](torch.cat([pool(volume), pool(segmentation)], dim=1))
+        return features
 
 
 def check_size(size_hw: tuple[int, int]) -> None:

@@ -40,7 +40,7 @@ from segdec_edge.types import Camera, Label, Output, Verdict
 __all__ = ["Station", "new_run_id", "part_id", "run_station"]
 
 _log = logging.getLogger(__name__)
-_POLL_S = 0.02
+_POLL_S = 0.05
 _CLOSE_S = 3.0
 STOPPED = "the station stopped before its verdict"
 
@@ -201,7 +201,7 @@ class Station:
         while not all(one.opened.is_set() for one in self._workers()):
             if self._stop.requested or self._error() is not None:
                 return
-            time.sleep(_POLL_S / 10)
+            time.sleep(_POLL_S / 25)
         if self._error() is None:
             self.ready.set()
             _log.info("ready: %s", ", ".join(f"camera {name} {state.value}" for name, state in self.states().items()))

@@ -36,6 +36,7 @@ from segdec_edge.model.checkpoint import Checkpoint, load_checkpoint, require_ne
 from segdec_edge.model.segdecnet import SegDecNet, check_size
 from segdec_edge.pictures import light_of
 from segdec_edge.profile import NO_MODEL_FILE, Seen, profile_of
+from segdec_edge.training.allocation import keep_freed_memory
 from segdec_edge.training.average import TailAverage
 from segdec_edge.training.feeding import open_examples, require_divisible, require_same, source_range, survey
 from segdec_edge.training.loop import EpochLosses, Trainer
@@ -117,6 +118,8 @@ def _train(settings: TrainSettings, output: Path, observer: Observer, ranks: Ran
         observer.note(f"{finished.checkpoint}: finished already, nothing to do")
         return finished
     hardware = choose_hardware(settings, ranks)
+    if hardware.device.type == "cpu":
+        keep_freed_memory()
     if ranks.first:
         make_folder(output)
     dataset = open_dataset(settings.data)

@@ -133,6 +133,28 @@ def test_statistics_are_not_rounded_to_the_inputs_precision() -> None:
         torch.testing.assert_close(compute(x, one, zero).double(), textbook(x.double(), one, zero), atol=0.03, rtol=0)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [(12, 10), (2, 1), (1, 2), (37, 3)])
+def test_statistics_are_those_of_the_whole_channel(
+    dtype: torch.dtype, memory_format: torch.memory_format, size: tuple[int, int]
+) -> None:
+    x = norm_inputs(size=size)[0].to(dtype).contiguous(memory_format=memory_format)
+    deviation, mean = norm._deviation_and_mean(x)
+    wanted = torch.std_mean(x.double(), dim=(0, 2, 3))
+    assert deviation.dtype == mean.dtype == torch.float32
+    torch.testing.assert_close(mean.double(), wanted[1], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(deviation.double(), wanted[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_large_constant_channel_in_bfloat16_has_no_deviation() -> None:
+    """Rounding that looked like a deviation would be multiplied a thousandfold by the gradient."""
+    x = torch.full((1, 2, 704, 256), 0.1, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    deviation, mean = norm._deviation_and_mean(x)
+    assert torch.equal(deviation, torch.zeros(2))
+    assert torch.equal(mean, x[0, :, 0, 0].float())
+
+
 def wide_case(batch: int, kernel: int) -> tuple[SameConv2d, Tensor]:
     torch.manual_seed(0)
     layer = SameConv2d(3, 5, kernel)
@@ -140,10 +162,11 @@ def wide_case(batch: int, kernel: int) -> tuple[SameConv2d, Tensor]:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("batch", "kernel"), [(1, 15), (3, 9)])
+@pytest.mark.parametrize(("batch", "kernel", "outputs_at_once"), [(1, 15, 128), (3, 9, 128), (1, 9, 2), (3, 9, 2)])
 def test_the_wide_convolutions_gradient_is_autograds(
-    batch: int, kernel: int, memory_format: torch.memory_format
+    batch: int, kernel: int, outputs_at_once: int, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(convolution, "_SLICE", outputs_at_once)
     layer, x = wide_case(batch, kernel)
     x = x.to(memory_format=memory_format)
     wanted = gradients(

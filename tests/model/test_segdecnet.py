@@ -183,3 +183,14 @@ def test_the_backend_leaves_the_networks_mode_alone() -> None:
 def test_an_input_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match=r"wanted \(B, 1, H, W\)"):
         SegDecNet(width=0.25)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("size_hw", [(128, 64), (136, 72)])
+def test_training_pools_volume_and_segmentation_apart_and_sees_the_same(size_hw: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    net = SegDecNet(width=0.125)
+    x = torch.rand(2, 1, *size_hw)
+    with torch.no_grad():
+        wanted, found = net.eval()(x), net.train()(x)
+    for one, other in zip(wanted, found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,197 @@
+"""How cost grows: resolution, width, batch, cameras, data set in training, ledger. Exponents, knees, one plot an axis.
+
+    python benchmarks/scale.py --bundle PARTS.bundle --axes resolution,width -o benchmarks/results/scale.json
+
+Every point is a process of its own, written down at once: run it again and it goes on where it was killed; --again
+measures the chosen axes anew. The bundle is only for the cameras; networks for the other axes are untrained ones. The
+ledger's points up to 10^6 rows are those of results/ledger_scale.json; --ledger-rows measures others. A knee is where
+the local exponent is farthest from the fitted one; `sigmas` says whether the samples' spread explains it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from scale_fit import fit, plot_svg
+from scale_points import ledger_curves
+
+from segdec_edge.bench.machine import code_of, conditions, machine_of
+from segdec_edge.files import write_atomic
+
+HERE = Path(__file__).resolve().parent
+BACKENDS = ("onnxruntime", "openvino")
+SIDES = (256, 384, 512, 768, 1024, 1536, 2048)
+WIDTHS = (0.125, 0.25, 0.5, 0.75, 1.0)
+BATCHES = (1, 2, 4, 8, 16)
+CAMERAS = (1, 2, 3, 4, 6, 8)
+PICTURES = (100, 300, 1000, 3000, 10_000)
+AXES = {
+    "resolution": ("pixels", "ms, MiB"),
+    "width": ("width", "ms, MiB"),
+    "batch": ("pictures a call", "ms a call, MiB"),
+    "cameras": ("cameras on one backend", "ms a frame of all cameras"),
+    "training": ("pictures", "s, ms, MiB"),
+    "ledger": ("rows", "s"),
+}
+_POINT_S = 1800
+
+
+def points(asked: argparse.Namespace, axis: str) -> Iterator[tuple[str, float, dict[str, Any]]]:
+    """Name, size on the axis, and what scale_points.py is asked for."""
+    match axis:
+        case "resolution":
+            for side in (one for one in SIDES if one <= asked.most_side):
+                yield from _inference(axis, side * side, (side, side), asked.width, 1)
+        case "width":
+            for width in WIDTHS:
+                yield from _inference(axis, width, (512, 512), width, 1)
+        case "batch":
+            for batch in BATCHES:
+                yield from _inference(axis, batch, (704, 256), asked.width, batch)
+        case "cameras":
+            for count in CAMERAS if asked.bundle else ():
+                wanted = {"axis": axis, "size": count, "frames": asked.frames, "bundle": str(asked.bundle.resolve())}
+                yield f"{axis} {count}", count, wanted
+        case "training":
+            for count in (one for one in PICTURES if one <= asked.most_pictures):
+                yield f"{axis} {count}", count, {"axis": axis, "size": count}
+        case "ledger":
+            for rows in asked.ledger_rows:
+                yield f"{axis} {rows}", rows, {"axis": axis, "size": rows, "folder": asked.folder}
+
+
+def _inference(
+    axis: str, size: float, size_hw: tuple[int, int], width: float, batch: int
+) -> Iterator[tuple[str, float, dict[str, Any]]]:
+    for backend in BACKENDS:
+        wanted = {"axis": axis, "backend": backend, "size_hw": size_hw, "width": width, "batch": batch}
+        yield f"{axis} {size:g} {backend}", size, wanted
+
+
+def measured(wanted: dict[str, Any]) -> dict[str, Any]:
+    """One point in a process of its own; {"refused": …} where it failed, as it does without enough memory."""
+    command = [sys.executable, str(HERE / "scale_points.py"), json.dumps(wanted)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_POINT_S, cwd=HERE)
+    except subprocess.TimeoutExpired:
+        return {"refused": f"not done within {_POINT_S} s"}
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return {"refused": f"ended with {done.returncode}: {last}"[:300]}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def curves_of(record: dict[str, Any], axis: str) -> dict[str, dict[float, list[float]]]:
+    curves: dict[str, dict[float, list[float]]] = {}
+    for point in record["points"].values():
+        if point["axis"] == axis and "curves" in point:
+            for name, samples in point["curves"].items():
+                curves.setdefault(name, {})[point["size"]] = samples
+    return curves
+
+
+def earlier_ledger() -> Iterator[tuple[str, dict[str, Any]]]:
+    path = HERE / "results" / "ledger_scale.json"
+    for grown in json.loads(path.read_text())["growth"]:
+        source = "results/ledger_scale.json"
+        yield (
+            f"ledger {grown['rows']}",
+            {"axis": "ledger", "size": grown["rows"], "curves": ledger_curves(grown), "source": source},
+        )
+
+
+def work(asked: argparse.Namespace, record: dict[str, Any], place: Path) -> None:
+    known: dict[str, Any] = record.setdefault("points", {})
+    if "ledger" in asked.axes:
+        for name, point in earlier_ledger():
+            known.setdefault(name, point)
+    for axis in asked.axes:
+        for name, size, wanted in points(asked, axis):
+            if name in known and "curves" in known[name] and not (asked.again and "source" not in known[name]):
+                continue
+            if "backend" in wanted:
+                wanted["bundle"] = str(_bundle(place, wanted))
+            known[name] = {"axis": axis, "size": size, **measured(wanted)}
+            print(name, {key: value for key, value in known[name].items() if key in ("seconds", "refused")}, flush=True)
+            save(asked.output, record)
+
+
+def _bundle(place: Path, wanted: dict[str, Any]) -> Path:
+    height, width = wanted["size_hw"]
+    path = place / f"{height}x{width}-{wanted['width']:g}" / "parts.bundle"
+    if not path.exists():
+        made = measured({"axis": "export", "bundle": str(path), "size_hw": [height, width], "width": wanted["width"]})
+        if "refused" in made:
+            raise SystemExit(f"a network of {height}x{width}: {made['refused']}")
+    return path
+
+
+def save(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, (json.dumps(record, indent=1, default=str) + "\n").encode())
+
+
+def fitted(record: dict[str, Any], axis: str) -> dict[str, Any]:
+    found = {name: fit(curve) for name, curve in curves_of(record, axis).items()}
+    return {name: asdict(one) for name, one in found.items() if one is not None}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--axes", type=lambda text: text.split(","), default=list(AXES))
+    parser.add_argument("--bundle", type=Path, help="for the cameras")
+    parser.add_argument("--width", type=float, default=0.25, help="of the networks for resolution and batch")
+    parser.add_argument("--most-side", type=int, default=2048)
+    parser.add_argument("--most-pictures", type=int, default=10_000)
+    parser.add_argument("--frames", type=int, default=48, help="of all cameras together, for one sample")
+    parser.add_argument("--ledger-rows", type=int, nargs="*", default=[])
+    parser.add_argument("--folder", help="where the ledger is written; on the disk to be measured")
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "scale.json")
+    asked = parser.parse_args()
+    if unknown := sorted(set(asked.axes) - set(AXES)):
+        raise SystemExit(f"no axis {', '.join(unknown)}, wanted some of {', '.join(AXES)}")
+    record: dict[str, Any] = json.loads(asked.output.read_text()) if asked.output.exists() else {}
+    runs = record.setdefault("runs", [])
+    runs.append(
+        {
+            "axes": asked.axes,
+            "began": conditions().model_dump(),
+            "machine": machine_of().model_dump(),
+            "code": code_of().model_dump(),
+        }
+    )
+    record["benchmark"] = "scale"
+    with tempfile.TemporaryDirectory() as name:
+        work(asked, record, Path(name))
+    runs[-1]["ended"] = conditions().model_dump()
+    record["fits"] = {axis: fitted(record, axis) for axis in AXES if curves_of(record, axis)}
+    save(asked.output, record)
+    for axis, found in record["fits"].items():
+        across, up = AXES[axis]
+        svg = plot_svg(f"cost over {across}", across, up, curves_of(record, axis))
+        write_atomic(asked.output.with_name(f"{asked.output.stem}_{axis}.svg"), svg.encode())
+        for name, one in found.items():
+            print(f"{axis:10} {name:44} {told(one)}")
+
+
+def told(found: dict[str, Any]) -> str:
+    line = f"exponent {found['exponent']:6.3f}, residual {100 * found['residual']:5.1f} %"
+    knee = found["knee"]
+    if knee is None:
+        return line
+    return (
+        f"{line}; largest knee {knee['low']:g} to {knee['high']:g}: {knee['exponent']:.2f} ({knee['sigmas']:.1f} sigma)"
+    )
+
+
+if __name__ == "__main__":
+    main()
