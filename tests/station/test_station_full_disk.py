@@ -7,29 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import pytest
 
 from segdec_edge.outputs.ledger import read_rows
 from segdec_edge.outputs.ledger_check import check_ledger
 from tests.deploy.bright_parts import SIZE_HW, bright_bundle
 from tests.fakes import plain_part
 from tests.station.scripted import GOOD, Line, running, wait_until
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB, where this user may mount one."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def test_on_a_full_disk_inspection_goes_on_and_every_output_is_told(small_disk: Path) -> None:
