@@ -68,6 +68,7 @@ class Recorder:
         self._keeper = Keeper(archive, self._room_again)
         self._waiting: deque[_Row] = deque()
         self._notes: deque[tuple[str, str, str]] = deque(maxlen=NOTES)
+        self._batch = BATCH
         self._pictures = 0
         self._changed = Condition()
         self._closing = False
@@ -152,9 +153,10 @@ class Recorder:
                 self._recorded(batch)
                 error = self._write_notes()
             if error is None:
-                wait_s = RETRY_S[0]
+                wait_s, self._batch = RETRY_S[0], min(BATCH, 2 * self._batch)
                 continue
             self._failed(error)
+            self._batch = max(1, self._batch // 2)  # the last room of a disk is too little for many rows at once
             if self._stops or last:
                 return
             with self._changed:
@@ -167,7 +169,7 @@ class Recorder:
             self._changed.wait_for(lambda: bool(self._waiting) or bool(self._notes) or self._closing)
             if not self._is_full():
                 self._changed.wait_for(self._is_full, LINGER_S)
-            return [self._waiting[index] for index in range(min(BATCH, len(self._waiting)))]
+            return [self._waiting[index] for index in range(min(self._batch, len(self._waiting)))]
 
     def _write_notes(self) -> Exception | None:
         while self._notes:
