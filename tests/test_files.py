@@ -16,7 +16,7 @@ from typing import BinaryIO
 import pytest
 
 from segdec_edge.errors import StorageError
-from segdec_edge.files import folder_atomic, make_folder, sha256_of, temporary_folder, write_atomic
+from segdec_edge.files import folder_atomic, make_folder, sha256_of, temporary_folder, write_atomic, write_together
 
 
 def entries(folder: Path) -> list[str]:
@@ -97,6 +97,18 @@ def test_a_full_disk_leaves_the_old_folder_and_no_rest(small_disk: Path) -> None
         (folder / "model.onnx").write_bytes(bytes(2 << 20))
     assert (target / "model.onnx").read_bytes() == b"old"
     assert entries(small_disk) == ["parts.bundle"]
+
+
+def test_files_written_together_are_whole_or_absent(small_disk: Path) -> None:
+    (small_disk / "a.png").touch()
+    usual = (small_disk / "a.png").stat().st_mode
+    write_together(small_disk, {"a.png": b"a", "a.jpg": b"b"})
+    assert entries(small_disk) == ["a.jpg", "a.png"]
+    assert (small_disk / "a.png").stat().st_mode == usual
+    assert (small_disk / "a.jpg").read_bytes() == b"b"
+    with pytest.raises(StorageError, match="small disk: the disk is full, nothing was written"):
+        write_together(small_disk, {"b.png": b"b", "b.jpg": bytes(2 << 20)})
+    assert entries(small_disk) == ["a.jpg", "a.png"]
 
 
 def test_a_write_that_the_system_cuts_short_leaves_the_old_file(tmp_path: Path) -> None:
