@@ -192,11 +192,9 @@ class Grab:
             return None
         return self._open(frame.sequence, frame)
 
-    def _open(self, sequence: int, frame: Frame | None = None, given_id: str | None = None) -> Part:
+    def _open(self, sequence: int, frame: Frame | None = None) -> Part:
         self.triggers += 1
-        return self._register.open(
-            self.name, sequence, frame=frame, deadline_ms=self.source.deadline_ms, given_id=given_id
-        )
+        return self._register.open(self.name, sequence, frame=frame, deadline_ms=self.source.deadline_ms)
 
     def _enqueue(self, part: Part) -> None:
         if not self._go.is_set():

@@ -112,12 +112,13 @@ class Station:
             raise error
         return self.summary()
 
-    def trigger(self, camera: str, given_id: str | None = None, *, encoder: int | None = None) -> str:
+    def trigger(self, camera: str, given_id: str | int | None = None, *, encoder: int | None = None) -> str:
         """Take a picture of the part that is there now; its part id. For any thread; it never blocks.
 
-        What cannot be done is that part's UNKNOWN. Raises CameraError on a camera that is not triggered by software.
+        What cannot be done, and an id or a count that cannot be used, is that part's UNKNOWN. Raises CameraError on a
+        camera that is not triggered by software.
         """
-        grab = self._grabs.get(camera)
+        grab = self._grabs.get(camera) if isinstance(camera, str) else None
         if not isinstance(grab, TriggeredGrab):
             known = ", ".join(name for name, one in self._grabs.items() if isinstance(one, TriggeredGrab)) or "none"
             raise CameraError(f"{camera!a} is no camera triggered by software, wanted one of: {known}. Correct it.")
@@ -128,7 +129,12 @@ class Station:
         self._changers.append(changer)
 
     def change_recipe(self, name: str) -> tuple[Change, ...]:
-        """Begin to load another recipe beside the running one, for each backend; swapped in when it is ready."""
+        """Begin to load another recipe beside the running one, for each backend; swapped in when it is ready.
+
+        Raises RecipeError where there is none to change to; what is refused later is in the Change, and an alarm.
+        """
+        if not isinstance(name, str):
+            raise RecipeError(f"recipe {name!a}: wanted the name of one of [recipes]. Correct what the line sends.")
         if not self._changers:
             raise RecipeError(f"recipe {name!a}: this station has none to change to. Add [recipes] to its file.")
         return tuple(changer.request(name) for changer in self._changers)

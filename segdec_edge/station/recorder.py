@@ -71,7 +71,7 @@ class Recorder:
         self._batch = BATCH
         self._pictures = 0
         self._changed = Condition()
-        self._closing = False
+        self._closing = self._closed = False
         self._thread: Thread | None = None
 
     @property
@@ -105,7 +105,7 @@ class Recorder:
         with self._changed:
             failing = self.failure is not None
             picture = None if failing or self._full_of_pictures() else wanted
-            full = len(self._waiting) >= self._held
+            full = self._closed or len(self._waiting) >= self._held
             if picture is None and len(self._waiting) >= self._capacity:
                 verdict = replace(verdict, heatmap=None)  # the row has none; thousands of them would fill the memory
             if not full:
@@ -139,7 +139,9 @@ class Recorder:
             self._changed.notify_all()
         hanging = join_all([self._thread] if self._thread else [], CLOSE_S)
         self._keeper.close(CLOSE_S)
-        left = list(self._waiting)
+        with self._changed:
+            self._closed = True
+            left = list(self._waiting)
         for verdict, _, _ in left:
             _log.error("decided but not recorded: %s", _described(verdict))
         if left or self.lost:
