@@ -300,6 +300,24 @@ def test_age_by_class(
     assert kept(tmp_path) == {"OK": {2, 3}, "DEFECT": {10, 11, 12, 13}}
 
 
+def test_age_where_the_clock_is_set_back_an_hour(
+    tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_module, "TEND_S", 0.0)
+    start, clock = 1_790_000_000.0, [1_790_000_000.0]
+    monkeypatch.setattr(archive_module.time, "time", lambda: clock[0])
+    archive = Archive(tmp_path, "all", limits={"DEFECT": Limit(max_days=7)})
+    for sequence, hour in enumerate((0, -1, 0)):
+        clock[0] = start + hour * 3600
+        archive.write(make_verdict(sequence), make_frame(0))
+        for path in tmp_path.rglob(f"*-{sequence:06d}*"):
+            os.utime(path, (clock[0], clock[0]))
+    for late_s, left in ((-1800, {0, 1, 2}), (-1, {0, 1, 2}), (1, set())):  # none too early, in the order they came
+        clock[0] = start + 7 * 86_400 + late_s
+        archive.tend()
+        assert kept(tmp_path).get("DEFECT", set()) == left
+
+
 def test_picture_taken_before_the_clock_was_set_counts_from_then(
     tmp_path: Path, make_verdict: MakeVerdict, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
