@@ -20,7 +20,7 @@ from segdec_edge.station.books import Balance, Books
 from segdec_edge.station.events import CameraEvent, CameraState
 from segdec_edge.station.feed import Feed
 from segdec_edge.station.follow import Follower
-from segdec_edge.station.grab import Grab, Source
+from segdec_edge.station.grab import Around, Grab, Source
 from segdec_edge.station.inspection import Inspector
 from segdec_edge.station.judging import Judges
 from segdec_edge.station.lane import Lane
@@ -180,9 +180,10 @@ class Station:
     def _grab(self, one: StationSource) -> Grab:
         lane, open_parts = self._of_camera[one.source.name], self._register.open_parts
         wait = partial(self._recorder.wait_for_room, pending=open_parts)
+        around = Around(self._register, lane, self.alarms, self.ready, wait)
         if one.source.trigger == "software":
-            return TriggeredGrab(one.source, self._register, lane, self.alarms, self.ready, wait, names=one.names)
-        return Grab(one.source, self._register, lane, self.alarms, self.ready, wait)
+            return TriggeredGrab(one.source, around, one.names)
+        return Grab(one.source, around)
 
     def _make_watch(self) -> Watch:
         triggered = [grab.check for grab in self._grabs.values() if isinstance(grab, TriggeredGrab)]

@@ -8,15 +8,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from threading import Condition, Event
+from threading import Condition
 
 from segdec_edge.errors import CameraIdle, CameraLost, FrameLost
-from segdec_edge.station.alarms import Alarms
-from segdec_edge.station.grab import NOT_READY, Calls, Grab, Source
-from segdec_edge.station.lane import Lane
+from segdec_edge.station.grab import NOT_READY, Around, Calls, Grab, Source
 from segdec_edge.station.part import Part
 from segdec_edge.station.parts import Named, Names, as_given
-from segdec_edge.station.register import Register
 from segdec_edge.station.supervisor import Turn
 from segdec_edge.types import Frame
 
@@ -30,18 +27,8 @@ class TriggeredGrab(Grab):
     entered is told of each part with the line's reading, before it can have a verdict.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        register: Register,
-        lane: Lane,
-        alarms: Alarms,
-        go: Event,
-        wait_for_room: Callable[[float], bool] = lambda within_s: True,
-        *,
-        names: Names | None = None,
-    ) -> None:
-        super().__init__(source, register, lane, alarms, go, wait_for_room)
+    def __init__(self, source: Source, around: Around, names: Names | None = None) -> None:
+        super().__init__(source, around)
         self._changed, self._names = Condition(self._lock), names
         self._outstanding: deque[Part] = deque()
         self.entered: Callable[[Part, int | None], None] = _nobody
