@@ -157,12 +157,10 @@ def _onnxruntime(threads: int | None) -> Callable[[Path, int], Callable[[], obje
 
 
 def _openvino(threads: int | None) -> Callable[[Path, int], Callable[[], object]]:
-    import openvino
-
-    from segdec_edge.runtime.openvino import compile_options
+    from segdec_edge.runtime.openvino import compile_for_cpu, compile_options
 
     def open_model(path: Path, side: int) -> Callable[[], object]:
-        request = openvino.Core().compile_model(str(path), "CPU", compile_options(threads)).create_infer_request()
+        request = compile_for_cpu(path, compile_options(threads)).create_infer_request()
         given = _given(side)
         return lambda: request.infer({"x": given})
 

@@ -9,6 +9,7 @@ import openvino
 
 from segdec_edge.errors import BackendError
 from segdec_edge.runtime.checks import HEATMAP, INPUT, SCORE, check_pixels, check_signature
+from segdec_edge.runtime.signal_stack import kept_signal_stack
 from segdec_edge.types import ModelSpec, Pixels, Prediction
 
 
@@ -20,7 +21,7 @@ class OpenVinoBackend:
     def __init__(self, model: Path, spec: ModelSpec, threads: int | None = None) -> None:
         self.spec = spec
         try:
-            compiled = openvino.Core().compile_model(str(model), "CPU", compile_options(threads))
+            compiled = compile_for_cpu(model, compile_options(threads))
         # UnicodeDecodeError: of its own message, which quotes a damaged model.
         except (RuntimeError, UnicodeDecodeError) as error:
             raise BackendError(f"{model}: openvino cannot load it ({_reason(error)}). Export it again.") from error
@@ -45,6 +46,12 @@ class OpenVinoBackend:
 
     def close(self) -> None:
         self._request = None
+
+
+def compile_for_cpu(model: Path, options: dict[str, str | int]) -> openvino.CompiledModel:
+    """May be released by another thread than this one. Raises as openvino does: RuntimeError, UnicodeDecodeError."""
+    with kept_signal_stack():
+        return openvino.Core().compile_model(str(model), "CPU", options)
 
 
 def compile_options(threads: int | None) -> dict[str, str | int]:
