@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir, mkdtemp, mkstemp
@@ -55,6 +55,32 @@ def write_atomic(path: Path, content: bytes | str | Callable[[BinaryIO], None]) 
     finally:
         if beside is not None:
             beside.unlink(missing_ok=True)
+
+
+def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files, by their names; each is whole or absent, also after a power cut, which may take the newest ones.
+
+    For what is written often and may be missed: half of what write_atomic() for each costs, for the folder is not
+    waited for, and the disk gets all contents at once. Raises StorageError.
+    """
+    beside: dict[Path, Path] = {}
+    try:
+        for name, content in contents.items():
+            descriptor, unfinished = mkstemp(prefix=f".segdec_tmp_{name}_", dir=folder)
+            beside[folder / name] = Path(unfinished)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+        for unfinished_path in beside.values():
+            unfinished_path.chmod(0o666 & ~_umask())
+            _fsync(unfinished_path)
+        for path, unfinished_path in beside.items():
+            unfinished_path.replace(path)
+        beside.clear()
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    finally:
+        for unfinished_path in beside.values():
+            unfinished_path.unlink(missing_ok=True)
 
 
 @contextmanager

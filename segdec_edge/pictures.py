@@ -171,11 +171,11 @@ def light_of(prepared: Pixels) -> tuple[float, float]:
 def overlay(pixels: Pixels, heatmap: NDArray[np.float32], opacity: float = 0.45) -> Pixels:
     """Lay a heatmap (h, w) in [0, 1] over a picture, as (H, W, 3) BGR; where it is 0 the picture shows unchanged."""
     colour = pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
-    heat = cv2.resize(heatmap.astype(np.float32), (colour.shape[1], colour.shape[0]), interpolation=cv2.INTER_LINEAR)
-    heat = np.clip(np.nan_to_num(heat), 0.0, 1.0)
-    tint = cv2.applyColorMap(np.round(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    alpha = (opacity * np.sqrt(heat))[:, :, None]
-    return np.asarray(np.round(colour * (1 - alpha) + tint * alpha), dtype=np.uint8)
+    small = np.clip(np.nan_to_num(heatmap.astype(np.float32)), 0.0, 1.0)
+    heat = cv2.resize(small, (colour.shape[1], colour.shape[0]), interpolation=cv2.INTER_LINEAR)
+    tint = cv2.applyColorMap(cv2.convertScaleAbs(heat, alpha=255), cv2.COLORMAP_INFERNO)
+    alpha = opacity * np.sqrt(heat)
+    return np.asarray(cv2.blendLinear(colour, tint, 1 - alpha, alpha), dtype=np.uint8)
 
 
 def _decoded(data: bytes, source: str) -> NDArray[np.generic] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,17 @@ def kolektor_root() -> Path:
 def magnetic_root() -> Path:
     """The real MagneticTile pictures, or a skip that says where they were looked for."""
     return _real("MagneticTile")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 1 MiB, or a skip where this user may not mount one."""
+    place = tmp_path / "small disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"cannot mount a small disk here ({error})")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)

@@ -223,10 +223,12 @@ def _compute(module: StandIn, addresses: dict[str, int], shape: tuple[int, ...])
         np.copyto(module.cuda.bytes_at(addresses[name], values.nbytes), values.reshape(-1).view(np.uint8))
 
 
-def standin_plan(folder: Path, bundle: Bundle, content: bytes = b"plan", **facts: Any) -> Plan:
+def standin_plan(
+    folder: Path, bundle: Bundle, content: bytes = b"plan", *, name: str = "sm87-fp32", **facts: Any
+) -> Plan:
     """A plan with its sidecar that fits HostCuda's GPU and this TensorRT. facts: other fields of PlanFacts."""
     folder.mkdir(exist_ok=True, parents=True)
-    path = folder / "sm87-fp32.plan"
+    path = folder / f"{name}.plan"
     path.write_bytes(content)
     known = {
         "plan_sha256": hashlib.sha256(content).hexdigest(),

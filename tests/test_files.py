@@ -10,30 +10,13 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
 from segdec_edge.errors import StorageError
-from segdec_edge.files import folder_atomic, make_folder, sha256_of, temporary_folder, write_atomic
-
-DISK_BYTES = 1 << 20
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 1 MiB, or a skip where this user may not mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"cannot mount a small disk here ({error}); the file size limit below stands in for it")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+from segdec_edge.files import folder_atomic, make_folder, sha256_of, temporary_folder, write_atomic, write_together
 
 
 def entries(folder: Path) -> list[str]:
@@ -100,10 +83,10 @@ def test_a_full_disk_leaves_the_old_file_and_no_rest(small_disk: Path) -> None:
     path = small_disk / "last.pt"
     write_atomic(path, b"old")
     with pytest.raises(StorageError, match=r"last\.pt: the disk is full, nothing was written\. Free some space"):
-        write_atomic(path, bytes(2 * DISK_BYTES))
+        write_atomic(path, bytes(2 << 20))
     assert path.read_bytes() == b"old"
     assert entries(small_disk) == ["last.pt"]
-    write_atomic(path, bytes(DISK_BYTES // 2))  # the space of the failed attempt was given back
+    write_atomic(path, bytes(1 << 19))  # the space of the failed attempt was given back
 
 
 def test_a_full_disk_leaves_the_old_folder_and_no_rest(small_disk: Path) -> None:
@@ -111,9 +94,21 @@ def test_a_full_disk_leaves_the_old_folder_and_no_rest(small_disk: Path) -> None
     with folder_atomic(target) as folder:
         (folder / "model.onnx").write_bytes(b"old")
     with pytest.raises(StorageError, match="the disk is full"), folder_atomic(target) as folder:
-        (folder / "model.onnx").write_bytes(bytes(2 * DISK_BYTES))
+        (folder / "model.onnx").write_bytes(bytes(2 << 20))
     assert (target / "model.onnx").read_bytes() == b"old"
     assert entries(small_disk) == ["parts.bundle"]
+
+
+def test_files_written_together_are_whole_or_absent(small_disk: Path) -> None:
+    (small_disk / "a.png").touch()
+    usual = (small_disk / "a.png").stat().st_mode
+    write_together(small_disk, {"a.png": b"a", "a.jpg": b"b"})
+    assert entries(small_disk) == ["a.jpg", "a.png"]
+    assert (small_disk / "a.png").stat().st_mode == usual
+    assert (small_disk / "a.jpg").read_bytes() == b"b"
+    with pytest.raises(StorageError, match="small disk: the disk is full, nothing was written"):
+        write_together(small_disk, {"b.png": b"b", "b.jpg": bytes(2 << 20)})
+    assert entries(small_disk) == ["a.jpg", "a.png"]
 
 
 def test_a_write_that_the_system_cuts_short_leaves_the_old_file(tmp_path: Path) -> None:

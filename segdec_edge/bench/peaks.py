@@ -118,12 +118,9 @@ def _onnxruntime(threads: int | None, model: bytes, given: NDArray[np.float32]) 
 
 
 def _openvino(threads: int | None, model: bytes, given: NDArray[np.float32]) -> Call:
-    import openvino
+    from segdec_edge.runtime.openvino import compile_for_cpu, compile_options
 
-    from segdec_edge.runtime.openvino import compile_options
-
-    core = openvino.Core()
-    request = core.compile_model(core.read_model(model), "CPU", compile_options(threads)).create_infer_request()
+    request = compile_for_cpu(model, compile_options(threads)).create_infer_request()
     return lambda: request.infer({"x": given})
 
 

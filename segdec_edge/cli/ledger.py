@@ -26,6 +26,14 @@ Camera = Annotated[str | None, typer.Option(help="Only this camera.")]
 Label = Annotated[str | None, typer.Option(help="Only OK, DEFECT or UNKNOWN.")]
 Since = Annotated[str | None, typer.Option(help="Captured at or after: 2026-01-31 or 2026-01-31T06:00, local time.")]
 Until = Annotated[str | None, typer.Option(help="Captured before.")]
+After = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Only rows of a larger number, for one export after another: where the clock is set back, --since would"
+        " leave out or repeat parts.",
+    ),
+]
 _SHOWN = 20
 
 
@@ -41,6 +49,7 @@ def export(
     format: Annotated[Format, typer.Option(help="csv, or parquet with the extra 'parquet'.")] = Format.csv,
     since: Since = None,
     until: Until = None,
+    after: After = None,
     run: Run = None,
     camera: Camera = None,
     label: Label = None,
@@ -48,7 +57,8 @@ def export(
     """Write rows to a table, in the order in which they were recorded."""
     from segdec_edge.outputs.ledger_export import export_ledger
 
-    count = export_ledger(file, out, format.value, _selection(since, until, run, camera, label))
+    chosen = dataclasses.replace(_selection(since, until, run, camera, label), after=after)
+    count = export_ledger(file, out, format.value, chosen)
     console.print(f"{out}: {count} parts", markup=False)
 
 

@@ -119,13 +119,13 @@ def _onnxruntime(content: bytes, found: Mapping[str, str]) -> Ask:
 
 
 def _openvino(content: bytes, found: Mapping[str, str]) -> Ask:
-    import openvino
+    from segdec_edge.runtime.openvino import compile_for_cpu
 
     with temporary_folder("segdec_layers_") as folder:
         path = folder / "model.onnx"
         path.write_bytes(content)
         try:
-            compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            compiled = compile_for_cpu(path, {"INFERENCE_PRECISION_HINT": "f32"})
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise BackendError(f"openvino cannot give the layers ({reason}). Compare on onnxruntime.") from error

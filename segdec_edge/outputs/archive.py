@@ -55,7 +55,8 @@ class Archive:
 
     max_bytes caps what lies there, earlier runs included; reserve_bytes stay free on the disk. For either, pictures
     leave in the order of CLASSES, of each class the first that came, but none for a part of a class before its own.
-    failures counts the parts whose pictures could not be kept. Used by one thread.
+    failures counts the parts whose pictures could not be kept; problem says why the last one was not, None once one is
+    kept again. Used by one thread.
     """
 
     def __init__(
@@ -72,7 +73,6 @@ class Archive:
         self._max_bytes, self._reserve_bytes = max_bytes, reserve_bytes
         self._limits = {name: (limits or {}).get(name, Limit()) for name in CLASSES}
         self._shelves = {name: self._shelf(name) for name in CLASSES}
-        self._missed = 0
         self._tended_s: float | None = None
         self._dated = False
 
@@ -81,7 +81,7 @@ class Archive:
         return self._keep == "all" or (self._keep == "defect" and (review or label is not Label.OK))
 
     def write(self, verdict: Verdict, frame: Frame | None) -> None:
-        """Keep one part's pictures, if wanted. Never raises for a disk or a picture: it counts, and warns once."""
+        """Keep one part's pictures, if wanted. Never raises for a disk or a picture: it counts them, see problem."""
         self.tend()
         if frame is None or not self.wants(verdict.label, verdict.review):
             return
@@ -90,7 +90,7 @@ class Archive:
         except (StorageError, OSError, cv2.error) as error:
             self._failed(error)
         else:
-            self._went_well(kept)
+            self.problem = None if kept else self.problem
 
     def tend(self) -> None:
         """Delete what is too old, at most once a minute; write() does it, and whoever has an idle thread may."""
@@ -194,17 +194,7 @@ class Archive:
 
     def _failed(self, error: Exception) -> None:
         self.failures += 1
-        self._missed += 1
         self.problem = " ".join(str(error).split())
-        if self._missed == 1:
-            _log.warning("archive: %s Inspection goes on; further failures are only counted.", error)
-
-    def _went_well(self, kept: bool) -> None:
-        if kept and self._missed:
-            _log.warning("archive: pictures are kept again, after %d parts without", self._missed)
-            self._missed = 0
-        if kept:
-            self.problem = None
 
 
 def open_archive(config: ArchiveConfig) -> Archive:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Lock
 
 from segdec_edge.errors import OutputError
 from segdec_edge.outputs.ledger_file import Event, Row, identity, lock, open_to_write, refuse_foreign, told
 from segdec_edge.outputs.ledger_read import counts, read_events, read_rows
+from segdec_edge.outputs.ledger_room import Room
 from segdec_edge.types import Frame, Region, Verdict
 
 __all__ = ["FREE_RUNNING", "Event", "Ledger", "Row", "counts", "read_events", "read_rows", "regions_json"]
@@ -52,6 +53,7 @@ class Ledger:
             opened.enter_context(lock(path))
             self._database = opened.enter_context(closing(open_to_write(path)))
             self._file = identity(path)
+            self._room = Room(path, self._database)
             self._opened = opened.pop_all()
 
     def write(self, verdict: Verdict, frame: Frame | None = None) -> None:
@@ -65,12 +67,10 @@ class Ledger:
     def write_all(self, verdicts: Sequence[Verdict]) -> None:
         """Make several rows durable in one transaction: all or none. Raises as write() does."""
         rows = [_values(verdict, self._run_id) for verdict in verdicts]
-        with self._one_at_a_time:
-            self._require_file()
-            with told(self._path), self._database:
-                new = self._database.executemany(_INSERT, rows).rowcount
-                if new < len(rows):
-                    self._refuse_changes(rows)
+        with self._transaction():
+            new = self._database.executemany(_INSERT, rows).rowcount
+            if new < len(rows):
+                self._refuse_changes(rows)
 
     def event(self, kind: str, text: str, camera: str = "") -> None:
         """Make a note durable beside the parts: an alarm, a changed threshold, another recipe, a gap.
@@ -79,15 +79,23 @@ class Ledger:
         is nothing for the reject path. Raises as write() does.
         """
         values = (self._run_id, time.time_ns(), kind[:_KIND_LENGTH], camera, _text(text[:_EVENT_LENGTH]))
-        with self._one_at_a_time:
-            self._require_file()
-            with told(self._path), self._database:
-                self._database.execute(_INSERT_EVENT, values)
+        with self._transaction():
+            self._database.execute(_INSERT_EVENT, values)
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
         with self._one_at_a_time:
             self._opened.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._one_at_a_time:
+            self._require_file()
+            try:
+                with told(self._path), self._database:
+                    yield
+            finally:
+                self._room.tend()
 
     def _require_file(self) -> None:
         if identity(self._path) != self._file:  # SQLite would go on writing into a file that has no name any more

@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -157,13 +157,11 @@ def open_to_write(path: Path) -> sqlite3.Connection:
 
     For whoever holds the lock(); refuse_foreign() comes before that.
     """
-    with told(path):
+    with told(path), ExitStack() as unless_ready:
         database = sqlite3.connect(path, timeout=BUSY_S, isolation_level="IMMEDIATE", check_same_thread=False)
-        try:
-            _prepare(database, path)
-        except BaseException:
-            database.close()  # takes back a migration that was not finished
-            raise
+        unless_ready.callback(database.close)  # takes back a migration that was not finished
+        _prepare(database, path)
+        unless_ready.pop_all()
     return database
 
 

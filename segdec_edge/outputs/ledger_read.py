@@ -18,13 +18,17 @@ _CHUNK = 2000
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows: all that fit every field given. since_ns and until_ns on captured_ns, until_ns not included."""
+    """Which rows: all that fit every field given. since_ns and until_ns on captured_ns, until_ns not included.
+
+    after: rows of a larger number alone. A clock that is set back gives times a second time; numbers only grow.
+    """
 
     run_id: str | None = None
     camera: str | None = None
     label: Label | None = None
     since_ns: int | None = None
     until_ns: int | None = None
+    after: int | None = None
 
     @property
     def where(self) -> tuple[str, tuple[str | int, ...]]:
@@ -35,6 +39,7 @@ class Selection:
             "verdict = ?": None if self.label is None else self.label.value,
             "captured_ns >= ?": self.since_ns,
             "captured_ns < ?": self.until_ns,
+            "number > ?": self.after,
         }
         given = {text: value for text, value in wanted.items() if value is not None}
         return " AND ".join(given) or "1", tuple(given.values())

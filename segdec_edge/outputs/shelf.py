@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segdec_edge.errors import StorageError
-from segdec_edge.files import write_atomic
+from segdec_edge.files import write_atomic, write_together
 
 PART_FILE = re.compile(
     r"(?P<part_id>\d{8}T\d{6}Z-[0-9a-f]{6}(?:-[a-z][a-z0-9_]*)?-(?P<sequence>\d{6,}))(?P<end>\.png|_overlay\.jpg|\.json)"
 )
 """Only files named like this are ours: nothing else in the folder is ever adopted or deleted."""
 UNFINISHED = ".segdec_tmp_"
-"""How the names of files.write_atomic begin before they are whole."""
+"""How the names of files begin before they are whole (segdec_edge.files)."""
 ORDER = ".order"
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _LINE = re.compile(rb"([A-Za-z0-9][A-Za-z0-9_.-]{0,199}) (\d{1,12})\n")
@@ -59,8 +59,7 @@ class Shelf:
         known = self._files(part_id)[0].exists()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for end, content in contents.items():
-                write_atomic(self.folder / f"{part_id}{end}", content)
+            write_together(self.folder, {f"{part_id}{end}": content for end, content in contents.items()})
             if not known:
                 self._append([Kept(part_id, sum(map(len, contents.values())))])
         except (OSError, StorageError):

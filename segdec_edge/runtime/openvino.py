@@ -9,6 +9,7 @@ import openvino
 
 from segdec_edge.errors import BackendError
 from segdec_edge.runtime.checks import HEATMAP, INPUT, SCORE, check_pixels, check_signature
+from segdec_edge.runtime.signal_stack import kept_signal_stack
 from segdec_edge.types import ModelSpec, Pixels, Prediction
 
 
@@ -20,7 +21,7 @@ class OpenVinoBackend:
     def __init__(self, model: Path, spec: ModelSpec, threads: int | None = None) -> None:
         self.spec = spec
         try:
-            compiled = openvino.Core().compile_model(str(model), "CPU", compile_options(threads))
+            compiled = compile_for_cpu(model, compile_options(threads))
         # UnicodeDecodeError: of its own message, which quotes a damaged model.
         except (RuntimeError, UnicodeDecodeError) as error:
             raise BackendError(f"{model}: openvino cannot load it ({_reason(error)}). Export it again.") from error
@@ -45,6 +46,17 @@ class OpenVinoBackend:
 
     def close(self) -> None:
         self._request = None
+
+
+def compile_for_cpu(model: Path | bytes, options: dict[str, str | int]) -> openvino.CompiledModel:
+    """Of a file or its content. Another thread than this one may release it.
+
+    Raises as openvino does: RuntimeError, UnicodeDecodeError.
+    """
+    with kept_signal_stack():
+        core = openvino.Core()
+        given = core.read_model(model) if isinstance(model, bytes) else str(model)
+        return core.compile_model(given, "CPU", options)
 
 
 def compile_options(threads: int | None) -> dict[str, str | int]:

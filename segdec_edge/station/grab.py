@@ -48,6 +48,19 @@ class Source:
     finite: bool = False
 
 
+@dataclass(frozen=True)
+class Around:
+    """What a camera's pictures go to. go is set while the station is ready; wait_for_room: whether a source that can
+    wait may go on.
+    """
+
+    register: Register
+    lane: Lane
+    alarms: Alarms
+    go: Event
+    wait_for_room: Callable[[float], bool]
+
+
 class Calls(Protocol):
     """The camera's calls that may block. read gives a loss as a value and raises CameraLost and EndOfStream."""
 
@@ -61,22 +74,14 @@ class Grab:
     frames and triggers count since the start, drops by reason the frames that never became a part.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        register: Register,
-        lane: Lane,
-        alarms: Alarms,
-        go: Event,
-        wait_for_room: Callable[[float], bool] = lambda within_s: True,
-    ) -> None:
+    def __init__(self, source: Source, around: Around) -> None:
         self.source, self.name = source, source.name
         self.frames = self.triggers = 0
         self.drops: Counter[str] = Counter()
-        self.intake = Intake(lane.changed, source.policy, source.queue, self._newest_as_part)
-        lane.serve(self.intake)
-        self._register, self._lane, self._alarms, self._go = register, lane, alarms, go
-        self._wait_for_room = wait_for_room
+        self.intake = Intake(around.lane.changed, source.policy, source.queue, self._newest_as_part)
+        around.lane.serve(self.intake)
+        self._register, self._lane, self._alarms = around.register, around.lane, around.alarms
+        self._go, self._wait_for_room = around.go, around.wait_for_room
         self._lock = Lock()
         self._next = 0
         self._base = self._expected = 0
@@ -192,11 +197,9 @@ class Grab:
             return None
         return self._open(frame.sequence, frame)
 
-    def _open(self, sequence: int, frame: Frame | None = None, given_id: str | None = None) -> Part:
+    def _open(self, sequence: int, frame: Frame | None = None) -> Part:
         self.triggers += 1
-        return self._register.open(
-            self.name, sequence, frame=frame, deadline_ms=self.source.deadline_ms, given_id=given_id
-        )
+        return self._register.open(self.name, sequence, frame=frame, deadline_ms=self.source.deadline_ms)
 
     def _enqueue(self, part: Part) -> None:
         if not self._go.is_set():

@@ -98,9 +98,8 @@ class Inspector:
         """The verdict on a frame that could not be judged."""
         return self._verdict(frame, part_id, Decision(Label.UNKNOWN, None, _one_line(reason)), None, None)
 
-    def lost(self, lost: FrameLost, part_id: str) -> Verdict:
-        """The verdict on a trigger without a picture; latency_ms counts from when the loss was noticed."""
-        now_ns = time.time_ns()
+    def lost(self, lost: FrameLost, part_id: str, opened_ns: int) -> Verdict:
+        """The verdict on a trigger without a picture; opened_ns: when the part was entered, on the monotonic clock."""
         return Verdict(
             part_id=part_id,
             sequence=lost.sequence,
@@ -109,8 +108,8 @@ class Inspector:
             threshold=self._rule.threshold,
             reason=_one_line(str(lost)),
             captured_ns=lost.captured_ns,
-            decided_ns=now_ns,
-            latency_ms=max(0.0, (now_ns - lost.captured_ns) / 1e6),
+            decided_ns=time.time_ns(),
+            latency_ms=(time.monotonic_ns() - opened_ns) / 1e6,
             bundle_sha256=self._bundle_sha256,
             source=lost.source,
             camera=self._camera,

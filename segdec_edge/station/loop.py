@@ -21,7 +21,7 @@ from segdec_edge.station.changer import Change, Changer
 from segdec_edge.station.events import CameraEvent, CameraState
 from segdec_edge.station.feed import Feed
 from segdec_edge.station.follow import Follower
-from segdec_edge.station.grab import Grab, Source
+from segdec_edge.station.grab import Around, Grab, Source
 from segdec_edge.station.inspection import Inspector
 from segdec_edge.station.judging import Judges
 from segdec_edge.station.lane import Lane
@@ -112,12 +112,13 @@ class Station:
             raise error
         return self.summary()
 
-    def trigger(self, camera: str, given_id: str | None = None, *, encoder: int | None = None) -> str:
+    def trigger(self, camera: str, given_id: str | int | None = None, *, encoder: int | None = None) -> str:
         """Take a picture of the part that is there now; its part id. For any thread; it never blocks.
 
-        What cannot be done is that part's UNKNOWN. Raises CameraError on a camera that is not triggered by software.
+        What cannot be done, and an id or a count that cannot be used, is that part's UNKNOWN. Raises CameraError on a
+        camera that is not triggered by software.
         """
-        grab = self._grabs.get(camera)
+        grab = self._grabs.get(camera) if isinstance(camera, str) else None
         if not isinstance(grab, TriggeredGrab):
             known = ", ".join(name for name, one in self._grabs.items() if isinstance(one, TriggeredGrab)) or "none"
             raise CameraError(f"{camera!a} is no camera triggered by software, wanted one of: {known}. Correct it.")
@@ -132,6 +133,8 @@ class Station:
 
         For any thread; it never blocks. Raises RecipeError where the station's file has no recipes.
         """
+        if not isinstance(name, str):
+            raise RecipeError(f"recipe {name!a}: wanted the name of one of [recipes]. Correct what the line sends.")
         if self._changer is None:
             raise RecipeError(f"recipe {name!a}: this station has none to change to. Add [recipes] to its file.")
         return self._changer.request(name)
@@ -177,9 +180,10 @@ class Station:
     def _grab(self, one: StationSource) -> Grab:
         lane, open_parts = self._of_camera[one.source.name], self._register.open_parts
         wait = partial(self._recorder.wait_for_room, pending=open_parts)
+        around = Around(self._register, lane, self.alarms, self.ready, wait)
         if one.source.trigger == "software":
-            return TriggeredGrab(one.source, self._register, lane, self.alarms, self.ready, wait, names=one.names)
-        return Grab(one.source, self._register, lane, self.alarms, self.ready, wait)
+            return TriggeredGrab(one.source, around, one.names)
+        return Grab(one.source, around)
 
     def _make_watch(self) -> Watch:
         triggered = [grab.check for grab in self._grabs.values() if isinstance(grab, TriggeredGrab)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Literal
+from operator import index
+from typing import Literal, SupportsIndex
 
 Identity = Literal["trigger", "encoder", "given"]
 
@@ -22,9 +23,19 @@ class Counter:
         self._range = 1 << bits
         self._position: int | None = None
 
+    def fault(self, reading: object) -> str | None:
+        """Why this is no reading of this counter, in words; None where it is one."""
+        count = _whole(reading)
+        if count is not None and -self._range // 2 <= count < self._range:
+            return None
+        return (
+            f"the count {_shown(reading)} is unusable, wanted a whole number of {self._range.bit_length() - 1} bits."
+            " Check how the line's counter is read, and parts.counter_bits."
+        )
+
     def position(self, raw: int) -> int:
         """The position that a reading stands for: the nearest to the one before; the first is the reading itself."""
-        raw %= self._range
+        raw = index(raw) % self._range  # Python's own number: numpy's would overflow
         if self._position is None:
             self._position = raw
         half = self._range // 2
@@ -67,17 +78,43 @@ class Names:
         if self._identity == "encoder":
             if encoder is None:
                 return Named(None, "the trigger came without an encoder count. Check the encoder and its wiring.")
-            return self._take(part_id, str(self._counter.position(encoder)))
-        if given is None or given == "":
+            fault = self._counter.fault(encoder)
+            return Named(None, fault) if fault else self._take(part_id, str(self._counter.position(encoder)))
+        if given is None or (isinstance(given, str) and not given):
             return Named(None, "the trigger came without a part id. Check that the PLC writes it before it triggers.")
-        return self._take(part_id, str(given))
+        named = as_given(given)
+        return named if named.given_id is None else self._take(part_id, named.given_id)
 
     def _take(self, part_id: str, name: str) -> Named:
-        if not _USABLE.fullmatch(name):
-            return Named(None, f"the part id {name[:64]!a} is unusable, wanted 1 to 64 printable ASCII, no blanks.")
         if (holder := self._taken.get(name)) is not None:
             return Named(None, f"the name {name} already belongs to part {holder}. Check for a double trigger.")
         self._taken[name] = part_id
         if len(self._taken) > self._remember:
             self._taken.popitem(last=False)
         return Named(name)
+
+
+def as_given(given: object) -> Named:
+    """What the PLC sent as a part's id, as text, or why it can be none."""
+    number = _whole(given)
+    name = str(number) if number is not None and abs(number) < 10**64 else given
+    if isinstance(name, str) and _USABLE.fullmatch(name):
+        return Named(name)
+    return Named(None, f"the part id {_shown(given)} is unusable, wanted 1 to 64 printable ASCII, no blanks.")
+
+
+def _whole(value: object) -> int | None:
+    """A whole number as Python's own; None for all else, also for True and 3.0."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return index(value)
+    except TypeError:  # an array has the method too
+        return None
+
+
+def _shown(value: object) -> str:
+    """For one line of the log."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"of {value.bit_length()} bits"
+    return " ".join(ascii(value).split())[:64]

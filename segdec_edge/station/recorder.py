@@ -65,12 +65,13 @@ class Recorder:
         self.failure: OutputError | None = None
         self._ledger, self._capacity, self._rows, self._held, self._stops = ledger, capacity, rows, held, stops
         self._alarms = alarms or Alarms()
-        self._keeper = Keeper(archive, self._room_again)
+        self._keeper = Keeper(archive, self._alarms, self._room_again)
         self._waiting: deque[_Row] = deque()
         self._notes: deque[tuple[str, str, str]] = deque(maxlen=NOTES)
+        self._batch = BATCH
         self._pictures = 0
         self._changed = Condition()
-        self._closing = False
+        self._closing = self._closed = False
         self._thread: Thread | None = None
 
     @property
@@ -100,12 +101,11 @@ class Recorder:
 
     def put(self, verdict: Verdict, frame: Frame | None) -> None:
         """Take one verdict. Never blocks: a picture or a row for which there is no room any more is counted as lost."""
-        picture = frame if frame is not None and self._keeper.wants(verdict) else None
+        wanted = frame if frame is not None and self._keeper.wants(verdict) else None
         with self._changed:
-            if picture is not None and (self.failure is not None or self._full_of_pictures()):
-                self._keeper.miss(verdict)
-                picture = None
-            full = len(self._waiting) >= self._held
+            failing = self.failure is not None
+            picture = None if failing or self._full_of_pictures() else wanted
+            full = self._closed or len(self._waiting) >= self._held
             if picture is None and len(self._waiting) >= self._capacity:
                 verdict = replace(verdict, heatmap=None)  # the row has none; thousands of them would fill the memory
             if not full:
@@ -113,6 +113,8 @@ class Recorder:
                 self._waiting.append((verdict, picture, time.monotonic_ns()))
                 if len(self._waiting) == 1 or self._is_full():  # each needless waking costs some 20 µs
                     self._changed.notify_all()
+        if wanted is not None and picture is None:
+            self._miss(verdict, failing)
         if full:
             self._lose(verdict)
 
@@ -137,7 +139,9 @@ class Recorder:
             self._changed.notify_all()
         hanging = join_all([self._thread] if self._thread else [], CLOSE_S)
         self._keeper.close(CLOSE_S)
-        left = list(self._waiting)
+        with self._changed:
+            self._closed = True
+            left = list(self._waiting)
         for verdict, _, _ in left:
             _log.error("decided but not recorded: %s", _described(verdict))
         if left or self.lost:
@@ -152,9 +156,10 @@ class Recorder:
                 self._recorded(batch)
                 error = self._write_notes()
             if error is None:
-                wait_s = RETRY_S[0]
+                wait_s, self._batch = RETRY_S[0], min(BATCH, 2 * self._batch)
                 continue
             self._failed(error)
+            self._batch = max(1, self._batch // 2)  # the last room of a disk is too little for many rows at once
             if self._stops or last:
                 return
             with self._changed:
@@ -167,7 +172,7 @@ class Recorder:
             self._changed.wait_for(lambda: bool(self._waiting) or bool(self._notes) or self._closing)
             if not self._is_full():
                 self._changed.wait_for(self._is_full, LINGER_S)
-            return [self._waiting[index] for index in range(min(BATCH, len(self._waiting)))]
+            return [self._waiting[index] for index in range(min(self._batch, len(self._waiting)))]
 
     def _write_notes(self) -> Exception | None:
         while self._notes:
@@ -205,17 +210,28 @@ class Recorder:
         told = str(error) if ours else f"the ledger failed by a fault of its own: {type(error).__name__}: {error}"
         with self._changed:
             self.failure = error if isinstance(error, OutputError) else OutputError(told)
-            self._drop_pictures()
+            dropped = self._drop_pictures()
             self._changed.notify_all()
+        for verdict in dropped:
+            self._miss(verdict, failing=True)
         self._alarms.raised("ledger", told, None if ours else error)
 
-    def _drop_pictures(self) -> None:
-        """Pictures go first: they are large, and their disk may be the one that is full."""
+    def _drop_pictures(self) -> list[Verdict]:
+        """Pictures go first: they are large, and their disk may be the one that is full. Whose they were."""
+        dropped = []
         for index, (verdict, picture, put_ns) in enumerate(self._waiting):
             if picture is not None:
                 self._waiting[index] = (replace(verdict, heatmap=None), None, put_ns)
-                self._keeper.miss(verdict)
+                dropped.append(verdict)
         self._pictures = 0
+        return dropped
+
+    def _miss(self, verdict: Verdict, failing: bool) -> None:
+        """A picture without room. Where the ledger fails, that alarm is enough."""
+        if failing:
+            self._keeper.miss(verdict, None)
+        else:
+            self._keeper.miss(verdict)
 
     def _lose(self, verdict: Verdict) -> None:
         self.lost += 1
@@ -224,7 +240,7 @@ class Recorder:
 
     def _is_full(self) -> bool:
         """Whether there is no point in waiting for more rows."""
-        return self._closing or len(self._waiting) >= self._rows or self._full_of_pictures()
+        return self._closing or len(self._waiting) >= self._rows or 2 * self._pictures >= self._capacity
 
     def _full_of_pictures(self) -> bool:
         return self._pictures + self._keeper.waiting >= self._capacity

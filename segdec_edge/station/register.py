@@ -171,7 +171,7 @@ def unjudged(part: Part, frame: Frame | None, reason: str, inspector: Inspector 
     if frame is not None:
         return inspector.unknown(frame, part.part_id, reason)
     lost = FrameLost(reason, sequence=part.sequence, source=part.source, captured_ns=part.opened_wall_ns)
-    return inspector.lost(lost, part.part_id)
+    return inspector.lost(lost, part.part_id, part.opened_ns)
 
 
 def _named(verdict: Verdict, part: Part) -> Verdict:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -37,7 +38,8 @@ class RejectDecision:
 class RejectCounts:
     """Since the start. late: verdicts after the decision; strays: verdicts on parts that are not (or no more) known;
     missed: parts whose window went by between two looks; overflowed: parts beyond the capacity; jumps of the counter;
-    unplaced: parts that came without a position; doubled: part ids that came twice. All but the first three are alarms.
+    unplaced: parts that came without a position; doubled: part ids that came twice; unread: what was no reading of the
+    counter. All but the first three are alarms.
     """
 
     entered: int = 0
@@ -50,6 +52,7 @@ class RejectCounts:
     jumps: int = 0
     unplaced: int = 0
     doubled: int = 0
+    unread: int = 0
 
 
 @dataclass
@@ -77,6 +80,8 @@ class RejectFifo:
     `distance` back; farther back nothing passes. A counter that moves by more than max_step between two calls (by
     default distance: nobody looked while a part came by) has jumped: all parts on the way are rejected. A smaller jump
     looks like motion, so max_step should be little more than what the belt moves between two calls.
+
+    on_fault is told ("trigger" or "rejecter", why) once the counter cannot be read there, and "" once it can again.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class RejectFifo:
         counter_bits: int = 32,
         capacity: int = 1024,
         max_step: int | None = None,
+        on_fault: Callable[[str, str], None] = lambda where, why: None,
     ) -> None:
         self._distance, self._tolerance, self._capacity = distance, tolerance, capacity
         self._max_step = distance if max_step is None else max_step
@@ -98,18 +104,21 @@ class RejectFifo:
         self._last: int | None = None
         self._highest = self._floor = 0
         self._blind: _Part | None = None
+        self._on_fault = on_fault
+        self._unread: set[str] = set()
 
     @property
     def counts(self) -> RejectCounts:
         return self._counts
 
     def enter(self, part_id: str, reading: int | None) -> None:
-        """A part was triggered while the counter showed reading; None where that is not known: all is rejected then
-        that was triggered between the readings before and after it.
+        """A part was triggered while the counter showed reading; None, or what is no reading, where that is not known:
+        all is rejected then that was triggered between the readings before and after it.
         """
+        readable = self._is_readable("trigger", reading)
         with self._lock:
             self._count("entered")
-            if reading is None:
+            if reading is None or not readable:
                 self._enter_blind(part_id)
                 return
             at_rejecter = self._follow(reading, at_trigger=True) + self._distance
@@ -137,10 +146,12 @@ class RejectFifo:
         """What was decided since the last call, now that the counter shows reading; each part comes once.
 
         For a rejecter that pushes out: it must act for the whole window of each reject. One that needs time to act asks
-        with the reading that will be there when it has acted.
+        with the reading that will be there when it has acted. What is no reading decides nothing.
         """
+        readable = self._is_readable("rejecter", reading)
         with self._lock:
-            self._decide(self._follow(reading))
+            if readable:
+                self._decide(self._follow(reading))
             told = list(self._told)
             self._told.clear()
             return told
@@ -148,13 +159,29 @@ class RejectFifo:
     def may_pass(self, reading: int) -> bool:
         """Whether what is at the rejecter now may pass: it is in the window of parts that are all OK, and in no other.
 
-        For a rejecter that is closed unless told otherwise, which also stops what nobody triggered.
+        For a rejecter that is closed unless told otherwise, which also stops what nobody triggered. Never where reading
+        is none of the counter.
         """
+        if not self._is_readable("rejecter", reading):
+            return False
         with self._lock:
             position = self._follow(reading)
             self._decide(position)
             here = [part for part in self._parts if self._begin(part) <= position <= self._end(part)]
             return position >= self._floor and bool(here) and all(part.passes for part in here)
+
+    def _is_readable(self, where: str, reading: object) -> bool:
+        """Without the lock: whoever is told of it may ask this queue."""
+        fault = "no count came." if reading is None else self._counter.fault(reading)
+        with self._lock:
+            changed = (fault is not None) is not (where in self._unread)
+            if fault is not None:
+                self._count("unread")
+            if changed:
+                self._unread ^= {where}
+        if changed:
+            self._on_fault(where, fault or "")
+        return fault is None
 
     def _follow(self, reading: int, *, at_trigger: bool = False) -> int:
         """The position of a reading. At the first one, and after a jump, all that is on the belt is blocked."""

@@ -150,9 +150,18 @@ def _follower(config: StationConfig, recorder: Recorder, alarms: Alarms) -> Foll
             counter_bits=config.parts.counter_bits,
             capacity=reject.capacity,
             max_step=reject.max_step,
+            on_fault=partial(counter_told, alarms),
         )
     free = [camera.name for camera in config.all_cameras if trigger_of(camera) == "free"]
     return Follower(alarms, recorder.note, drift=config.drift, debounce=config.debounce, free=free, reject=fifo)
+
+
+def counter_told(alarms: Alarms, where: str, why: str) -> None:
+    """Alarm for a reject queue: the counter cannot be read at the "trigger" or the "rejecter"; why "": it can again."""
+    if why:
+        alarms.raised(f"counter at the {where}", f"{why} Nothing passes that it would have placed.")
+    else:
+        alarms.cleared(f"counter at the {where}", "it is read again")
 
 
 def _swapped(recorder: Recorder, alarms: Alarms, loaded: Sequence[Loaded]) -> None:

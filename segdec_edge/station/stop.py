@@ -1,4 +1,4 @@
-"""A wish to stop, from Ctrl-C, SIGTERM or another thread. Knows nothing of what is stopped."""
+"""A wish to stop, from Ctrl-C, SIGTERM, SIGHUP or another thread. Knows nothing of what is stopped."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[Stop]:
-        """While inside, Ctrl-C and SIGTERM, once or often, set the flag and nothing else. Only in the main thread."""
+        """While inside, these signals, once or often, set the flag and nothing else. Only in the main thread.
+
+        SIGHUP stays ignored where it is: who starts a station by nohup wants it to outlive the terminal.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        own = [one for one in _SIGNALS if one != signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._handle) for number in own}
         try:
             yield self
         finally:

@@ -8,15 +8,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from threading import Condition, Event
+from threading import Condition
 
 from segdec_edge.errors import CameraIdle, CameraLost, FrameLost
-from segdec_edge.station.alarms import Alarms
-from segdec_edge.station.grab import NOT_READY, Calls, Grab, Source
-from segdec_edge.station.lane import Lane
+from segdec_edge.station.grab import NOT_READY, Around, Calls, Grab, Source
 from segdec_edge.station.part import Part
-from segdec_edge.station.parts import Names
-from segdec_edge.station.register import Register
+from segdec_edge.station.parts import Named, Names, as_given
 from segdec_edge.station.supervisor import Turn
 from segdec_edge.types import Frame
 
@@ -30,18 +27,8 @@ class TriggeredGrab(Grab):
     entered is told of each part with the line's reading, before it can have a verdict.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        register: Register,
-        lane: Lane,
-        alarms: Alarms,
-        go: Event,
-        wait_for_room: Callable[[float], bool] = lambda within_s: True,
-        *,
-        names: Names | None = None,
-    ) -> None:
-        super().__init__(source, register, lane, alarms, go, wait_for_room)
+    def __init__(self, source: Source, around: Around, names: Names | None = None) -> None:
+        super().__init__(source, around)
         self._changed, self._names = Condition(self._lock), names
         self._outstanding: deque[Part] = deque()
         self.entered: Callable[[Part, int | None], None] = _nobody
@@ -52,16 +39,16 @@ class TriggeredGrab(Grab):
     def expects_frame(self) -> bool:
         return bool(self._outstanding)
 
-    def trigger(self, given_id: str | None = None, encoder: int | None = None) -> str:
+    def trigger(self, given_id: str | int | None = None, encoder: int | None = None) -> str:
         """Ask for a picture now; the part's id. Never blocks, never fails: what cannot be done is UNKNOWN.
 
-        given_id and encoder: what the line sent with it.
+        given_id and encoder: what the line sent with it; where that is unusable, the part is UNKNOWN too.
         """
         with self._changed:
-            part = self._open(self._next, given_id=given_id)
+            part = self._open(self._next)
             self._next += 1
             self.entered(part, encoder)
-            reason = self._fault_of_name(part, encoder) or self._refusal()
+            reason = self._fault_of_name(part, given_id, encoder) or self._refusal()
             if reason is None:
                 self._outstanding.append(part)
                 self._changed.notify_all()
@@ -159,11 +146,12 @@ class TriggeredGrab(Grab):
         if not part.settled:
             self._enqueue(part)
 
-    def _fault_of_name(self, part: Part, encoder: int | None) -> str | None:
+    def _fault_of_name(self, part: Part, given_id: str | int | None, encoder: int | None) -> str | None:
         """Why the line could not know which part a verdict is about; else the part has its name."""
-        if self._names is None:
-            return None
-        named = self._names.name(part.part_id, encoder=encoder, given=part.given_id)
+        if self._names is not None:
+            named = self._names.name(part.part_id, encoder=encoder, given=given_id)
+        else:
+            named = Named(None) if given_id is None else as_given(given_id)
         part.given_id = named.given_id
         if named.fault is None:
             self._alarms.cleared(f"names {self.name}")

@@ -9,12 +9,11 @@ import pytest
 from segdec_edge.config.camera import GstreamerConfig, RtspConfig, V4l2Config
 from segdec_edge.config.station import StationConfig, load_station
 from segdec_edge.errors import ConfigError
+from tests.config.station_file import written
 
 
 def load(folder: Path, camera: str) -> StationConfig:
-    path = folder / "station.toml"
-    path.write_text(f'[station]\nbundle = "parts.bundle"\n[camera]\n{camera}\n')
-    return load_station(path)
+    return load_station(written(folder, f'[station]\nbundle = "parts.bundle"\n[camera]\n{camera}\n'))
 
 
 def test_usb_camera(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from segdec_edge.config.drift import DriftConfig
 from segdec_edge.config.recipes import RecipeConfig
 from segdec_edge.config.station import load_station
 from segdec_edge.errors import ConfigError
+from tests.config.station_file import written
 
 TWO = """
 [station]
@@ -30,8 +31,7 @@ OLD = '[station]\nbundle = "parts.bundle"\nthreshold = 0.4\n[camera]\npath = "pi
 
 
 def load(folder: Path, text: str):
-    (folder / "station.toml").write_text(text)
-    return load_station(folder / "station.toml")
+    return load_station(written(folder, text))
 
 
 def test_the_recipe_it_starts_with_fills_the_station(tmp_path: Path) -> None:

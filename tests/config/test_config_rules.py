@@ -13,19 +13,11 @@ from segdec_edge.config.station import StationConfig, load_station
 from segdec_edge.decision import Rule
 from segdec_edge.errors import ConfigError
 from segdec_edge.view import WHOLE, View
-
-SMALLEST = """
-[station]
-bundle = "parts.bundle"
-[camera]
-path = "pictures"
-"""
+from tests.config.station_file import SMALLEST, written
 
 
 def loaded(folder: Path, text: str) -> StationConfig:
-    path = folder / "station.toml"
-    path.write_text(SMALLEST + text)
-    return load_station(path)
+    return load_station(written(folder, SMALLEST + text))
 
 
 def test_an_old_file_has_the_whole_picture_and_the_score_alone(tmp_path: Path) -> None:
@@ -54,8 +46,7 @@ ignore_mask = "top.png"
 combine = "heatmap"
 """
     two = '[station]\nbundle = "b"\n[[cameras]]\nname = "front"\npath = "f"\n[[cameras]]\nname = "top"\npath = "t"\n'
-    (tmp_path / "station.toml").write_text(two + text)
-    config = load_station(tmp_path / "station.toml")
+    config = load_station(written(tmp_path, two + text))
     assert config.view_of("front").view() == View((10, 20, 300, 200))
     assert config.view_of("top").view() == View(None, 90)
     assert config.view_of("top").ignore_mask == tmp_path / "top.png"
@@ -97,8 +88,7 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, told: str) -> 
 def test_a_count_needs_no_tolerance(tmp_path: Path) -> None:
     triggered = SMALLEST.replace('path = "pictures"', 'kind = "aravis"\ntrigger = "software"')
     text = '[parts]\nidentity = "given"\n[parts.reject]\nby = "count"\ndistance = 12\n'
-    (tmp_path / "station.toml").write_text(triggered + text)
-    config = load_station(tmp_path / "station.toml")
+    config = load_station(written(tmp_path, triggered + text))
     assert config.parts.reject is not None
     assert (config.parts.reject.distance, config.parts.reject.tolerance) == (12, 0)
 

@@ -9,13 +9,7 @@ import pytest
 from segdec_edge.config.camera import AravisConfig, ReplayConfig
 from segdec_edge.config.station import load_station
 from segdec_edge.errors import ConfigError
-
-SMALLEST = """
-[station]
-bundle = "parts.bundle"
-[camera]
-path = "pictures"
-"""
+from tests.config.station_file import SMALLEST, written
 
 GIGE = """
 [station]
@@ -25,14 +19,8 @@ kind = "aravis"
 """
 
 
-def write(folder: Path, text: str) -> Path:
-    path = folder / "station.toml"
-    path.write_text(text)
-    return path
-
-
 def test_smallest_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
-    config = load_station(write(tmp_path, SMALLEST))
+    config = load_station(written(tmp_path))
     assert config.station.bundle == tmp_path / "parts.bundle"
     assert config.camera.path == tmp_path / "pictures"
     assert config.ledger.path == tmp_path / "ledger.sqlite"
@@ -41,7 +29,7 @@ def test_smallest_file_has_defaults_and_paths_beside_it(tmp_path: Path) -> None:
 
 
 def test_paths_do_not_depend_on_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, SMALLEST)
+    written(tmp_path)
     monkeypatch.chdir(tmp_path.parent)
     config = load_station(Path(tmp_path.name) / "station.toml")
     assert config.camera.path == tmp_path / "pictures"
@@ -50,24 +38,24 @@ def test_paths_do_not_depend_on_the_working_directory(tmp_path: Path, monkeypatc
 def test_absolute_and_home_paths_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/line")
     text = SMALLEST.replace('"pictures"', '"~/pictures"') + '[ledger]\npath = "/var/lib/segdec/ledger.sqlite"\n'
-    config = load_station(write(tmp_path, text))
+    config = load_station(written(tmp_path, text))
     assert config.camera.path == Path("/home/line/pictures")
     assert config.ledger.path == Path("/var/lib/segdec/ledger.sqlite")
 
 
 def test_whole_numbers_are_fine_where_a_number_is_wanted(tmp_path: Path) -> None:
     text = SMALLEST + 'rate_hz = 5\nloop = true\n[archive]\nmax_megabytes = 200\nkeep = "all"\n'
-    config = load_station(write(tmp_path, text))
+    config = load_station(written(tmp_path, text))
     assert (config.camera.rate_hz, config.camera.loop, config.archive.max_megabytes) == (5.0, True, 200.0)
 
 
 def test_a_file_without_kind_is_a_replay_and_every_source_has_a_name(tmp_path: Path) -> None:
-    assert load_station(write(tmp_path, SMALLEST)).camera == ReplayConfig(path=tmp_path / "pictures", name="camera")
+    assert load_station(written(tmp_path)).camera == ReplayConfig(path=tmp_path / "pictures", name="camera")
 
 
 def test_a_kind_chooses_the_table(tmp_path: Path) -> None:
     text = GIGE + 'name = "left_2"\ndevice = "GV01"\ntrigger = "hardware"\nregion_xywh = [8, 0, 512, 256]\n'
-    assert load_station(write(tmp_path, text)).camera == AravisConfig(
+    assert load_station(written(tmp_path, text)).camera == AravisConfig(
         kind="aravis", name="left_2", device="GV01", trigger="hardware", region_xywh=(8, 0, 512, 256)
     )
 
@@ -103,7 +91,7 @@ def test_a_kind_chooses_the_table(tmp_path: Path) -> None:
 )
 def test_a_mistake_is_told_by_its_name(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_station(write(tmp_path, text))
+        load_station(written(tmp_path, text))
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -111,7 +99,7 @@ def test_a_mistake_is_told_by_its_name(tmp_path: Path, text: str, told: str) -> 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     text = SMALLEST.replace('bundle = "parts.bundle"', "bundel = 3") + "rate_hz = -1\n"
     with pytest.raises(ConfigError) as caught:
-        load_station(write(tmp_path, text))
+        load_station(written(tmp_path, text))
     assert len(str(caught.value).splitlines()) == 3
 
 
@@ -133,7 +121,7 @@ backoff_s = [0.2, 5.0]
 
 
 def test_several_cameras_each_with_its_own_ways(tmp_path: Path) -> None:
-    config = load_station(write(tmp_path, CAMERAS))
+    config = load_station(written(tmp_path, CAMERAS))
     left, right = config.all_cameras
     assert (left.name, left.path, left.deadline_ms, left.queue) == ("left", tmp_path / "pictures", 80.0, 4)
     assert (right.name, right.trigger_interval_s, right.backoff_s) == ("right", 0.5, (0.2, 5.0))
@@ -159,5 +147,5 @@ def test_several_cameras_each_with_its_own_ways(tmp_path: Path) -> None:
 )
 def test_a_mistake_about_cameras_is_told_by_its_name(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_station(write(tmp_path, text))
+        load_station(written(tmp_path, text))
     assert told in str(caught.value)

@@ -1,10 +1,8 @@
-"""Verdicts, frames and a tiny disk for the sinks' tests."""
+"""Verdicts and frames for the sinks' tests."""
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -48,15 +46,3 @@ def make_frame() -> Callable[..., Frame]:
         return Frame(pixels, sequence, 1, 1, f"pictures/{sequence}.png")
 
     return make
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 400 kB, where this user may mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)

@@ -255,10 +255,10 @@ def test_full_database_keeps_what_it_acknowledged(path: Path, run_id: str, make_
     assert [row.sequence for row in read_rows(path)] == list(range(written + 1))
 
 
-def test_full_disk_keeps_what_was_acknowledged(tiny_disk: Path, run_id: str, make_verdict: Make) -> None:
-    filler = tiny_disk / "filler"
-    filler.write_bytes(bytes(150_000))
-    path = tiny_disk / "ledger.sqlite"
+def test_full_disk_keeps_what_was_acknowledged(small_disk: Path, run_id: str, make_verdict: Make) -> None:
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(800_000))
+    path = small_disk / "ledger.sqlite"
     with closing(Ledger(path, run_id)) as ledger:
         written, error = _write_until_refused(ledger, make_verdict)
         assert "the disk is full" in str(error)
@@ -269,12 +269,12 @@ def test_full_disk_keeps_what_was_acknowledged(tiny_disk: Path, run_id: str, mak
     assert [row.sequence for row in read_rows(path)] == list(range(written + 1))
 
 
-def test_disk_that_is_full_from_the_start(tiny_disk: Path, run_id: str) -> None:
-    with (tiny_disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError):
+def test_disk_that_is_full_from_the_start(small_disk: Path, run_id: str) -> None:
+    with (small_disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError):
         while True:
             filler.write(bytes(4096))
     with pytest.raises(LedgerFull, match="the disk is full"):
-        Ledger(tiny_disk / "ledger.sqlite", run_id)
+        Ledger(small_disk / "ledger.sqlite", run_id)
 
 
 def test_kill_loses_nothing_acknowledged_and_doubles_nothing(path: Path) -> None:

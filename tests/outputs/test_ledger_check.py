@@ -170,6 +170,8 @@ def test_export_command(path: Path, tmp_path: Path, make_verdict: Make) -> None:
     )
     assert done.exit_code == 0
     assert len(out.read_text().splitlines()) == 4
+    done = CliRunner().invoke(app, ["ledger", "export", str(path), "-o", str(out), "--after", "1"])
+    assert (done.exit_code, len(out.read_text().splitlines())) == (0, 3)
     for wrong in (["--since", "yesterday"], ["--label", "GOOD"]):
         failed = CliRunner().invoke(app, ["ledger", "export", str(path), "-o", str(out), *wrong])
         assert "Change it" in str(failed.exception)

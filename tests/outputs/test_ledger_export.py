@@ -62,6 +62,9 @@ def test_csv_holds_every_row_bit_for_bit(path: Path, tmp_path: Path, monkeypatch
         (Selection(camera="right", label=Label.UNKNOWN), range(3, 30, 6)),
         (Selection(since_ns=1_000_000_110 * SECOND, until_ns=1_000_000_115 * SECOND), range(10, 15)),
         (Selection(run_id="another"), range(0)),
+        (Selection(after=0), range(30)),
+        (Selection(after=27), range(27, 30)),
+        (Selection(after=30), range(0)),
     ],
 )
 def test_selection(path: Path, tmp_path: Path, selection: Selection, numbers: range) -> None:

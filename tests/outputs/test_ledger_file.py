@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -136,18 +136,6 @@ def test_migration_without_room_leaves_the_old_ledger(small_disk: Path, run_id: 
     with closing(Ledger(path, run_id)) as ledger:
         ledger.write(make_verdict(0))
     assert as_version_1(path)[:-1] == written
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB, where this user may mount one."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def write_until_full(ledger: Ledger, make_verdict: Make, start: int, batch: int) -> int:

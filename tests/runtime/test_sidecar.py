@@ -13,8 +13,9 @@ import pytest
 from segdec_edge.bundle import ENGINES, Bundle, Meta, ModelFacts, utc_now, write_bundle
 from segdec_edge.errors import BackendError, BundleError
 from segdec_edge.runtime.gpu import Gpu, current_gpu
-from segdec_edge.runtime.sidecar import Here, Plan, PlanFacts, check_plan, find_plan, read_plan, sidecar_of
+from segdec_edge.runtime.sidecar import Here, Plan, check_plan, find_plan, read_plan, sidecar_of
 from tests.nets import SIZE_HW
+from tests.standin_tensorrt import standin_plan
 
 ORIN = Gpu("Orin", (8, 7), 16, integrated=True)
 NANO = replace(ORIN, multiprocessors=8)
@@ -170,28 +171,8 @@ def test_the_gpu_that_is_here() -> None:
 
 
 def _plan(bundle: Bundle, name: str = "plain", **changes: Any) -> Plan:
-    folder = bundle.path / ENGINES
-    folder.mkdir(exist_ok=True)
-    content = b"a plan"
-    facts = {
-        "plan_sha256": hashlib.sha256(content).hexdigest(),
-        "plan_bytes": len(content),
-        "onnx_sha256": bundle.meta.model.sha256,
-        "runtime": "tensorrt",
-        "runtime_version": "10.3.0",
-        "target": "current",
-        "gpu": ORIN.name,
-        "compute_capability": ORIN.compute_capability,
-        "multiprocessors": ORIN.multiprocessors,
-        "precision": "fp32",
-        "batches": (1, 1, 4),
-        "build_seconds": 1.0,
-        "created": utc_now(),
-    }
-    plan = Plan(folder / f"{name}.plan", PlanFacts(**{**facts, **changes}))
-    plan.path.write_bytes(content)
-    sidecar_of(plan.path).write_text(plan.facts.model_dump_json())
-    return plan
+    orin = {"gpu": ORIN.name, "multiprocessors": ORIN.multiprocessors}
+    return standin_plan(bundle.path / ENGINES, bundle, b"a plan", name=name, **(orin | changes))
 
 
 def _bundle(path: Path, onnx: bytes) -> Bundle:

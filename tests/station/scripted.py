@@ -201,6 +201,7 @@ def running(
     ready: bool = True,
     outputs: dict[str, object] | None = None,
     names: Names | None = None,
+    archive: Archive | None = None,
     **source: object,
 ) -> Iterator[Running]:
     """A whole station, ended at the end. backend: one opener for all cameras, or one a camera. source: of each camera.
@@ -228,7 +229,7 @@ def running(
             for name, line in lines.items()
         ],
         {name: (lambda name=name: judges(name)) for name in openers},
-        Recorder(ledger, Archive(folder / "archive", "none"), alarms=alarms),
+        Recorder(ledger, archive or Archive(folder / "archive", "none"), alarms=alarms),
         run_id=run_id,
         alarms=alarms,
         outputs={"seen": seen, **(outputs or {})},  # type: ignore[dict-item]

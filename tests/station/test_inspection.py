@@ -96,7 +96,7 @@ def test_bug_is_not_hidden_here(frame: Frame, fake_backend) -> None:
 
 def test_lost_frame_is_unknown() -> None:
     lost = FrameLost("cut off", sequence=4, source="x.png", captured_ns=time.time_ns())
-    verdict = Inspector(None, Rule(0.5), "abc").lost(lost, "p")  # type: ignore[arg-type]
+    verdict = Inspector(None, Rule(0.5), "abc").lost(lost, "p", time.monotonic_ns())  # type: ignore[arg-type]
     assert (verdict.label, verdict.score, verdict.sequence, verdict.source) == (Label.UNKNOWN, None, 4, "x.png")
     assert verdict.reason == "cut off"
     assert 0 <= verdict.latency_ms < 1000
@@ -187,7 +187,7 @@ def test_the_three_steps_give_what_inspect_gives(frame: Frame, fake_backend) -> 
     verdict = inspector.judge(frame, "p", prediction)
     assert essence(verdict) == essence(inspector.inspect(frame, "p"))
     assert (verdict.camera, verdict.recipe) == ("front", "caps")
-    lost = inspector.lost(FrameLost("gone", sequence=1, source="x", captured_ns=1), "q")
+    lost = inspector.lost(FrameLost("gone", sequence=1, source="x", captured_ns=1), "q", time.monotonic_ns())
     assert (lost.camera, lost.recipe) == ("front", "caps")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,3 +94,43 @@ def test_a_counter_read_as_a_signed_number_is_the_same_counter() -> None:
         2**32 - 1,
         2**32,
     ]
+
+
+NO_COUNT = [
+    2.0,
+    float("nan"),
+    float("inf"),
+    True,
+    "7",
+    b"7",
+    [7],
+    np.float32(7),
+    np.arange(3),
+    2**32,
+    -(2**31) - 1,
+    10**400,
+]
+
+
+@pytest.mark.parametrize("reading", NO_COUNT, ids=lambda reading: type(reading).__name__)
+def test_what_is_no_count_is_a_fault_in_one_line_and_moves_nothing(reading: object) -> None:
+    names = Names("encoder")
+    assert names.name("p0", encoder=7).given_id == "7"
+    named = names.name("p1", encoder=reading)  # type: ignore[arg-type]
+    assert named.given_id is None
+    assert named.fault is not None
+    assert "is unusable, wanted a whole number of 32 bits. Check how" in named.fault
+    assert "\n" not in named.fault
+    assert len(named.fault) < 250
+    assert names.name("p2", encoder=-1).given_id == "-1"  # read as a signed number
+    assert names.name("p3", encoder=np.int64(8)).given_id == "8"
+
+
+@pytest.mark.parametrize("value", [2.0, float("nan"), False, b"A7", ["A7"], np.arange(3), 10**64, 10**400, {"id": 1}])
+def test_what_is_no_id_is_a_fault_in_one_line(value: object) -> None:
+    named = Names("given").name("p", given=value)  # type: ignore[arg-type]
+    assert named.given_id is None
+    assert named.fault is not None
+    assert "unusable" in named.fault
+    assert "\n" not in named.fault
+    assert len(named.fault) < 250

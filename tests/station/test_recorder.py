@@ -167,6 +167,25 @@ def test_rows_are_held_and_written_once_the_ledger_takes_them_again(
     assert [row.sequence for row in read_rows(path)] == list(range(10))
 
 
+def test_the_last_room_of_a_disk_is_used_by_fewer_rows_at_once(
+    tmp_path: Path, archive: Archive, make_verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Narrow(Ledger):
+        def write_all(self, verdicts) -> None:
+            if len(verdicts) > 3:
+                raise OutputError("the disk is full")
+            super().write_all(verdicts)
+
+    monkeypatch.setattr(module, "RETRY_S", (0.01, 0.01))
+    monkeypatch.setattr(module, "BATCH", 32)
+    path = tmp_path / "ledger.sqlite"
+    with closing(Narrow(path, "run")) as ledger, Recorder(ledger, archive) as recorder:
+        for sequence in range(64):
+            recorder.put(make_verdict(sequence), None)
+        wait_until(lambda: recorder.recorded == 64)
+    assert [row.sequence for row in read_rows(path)] == list(range(64))
+
+
 def test_pictures_stop_first(tmp_path: Path, archive: Archive, make_verdict) -> None:
     frame = Frame(np.zeros((8, 8), np.uint8), 0, 1, 1, "x")
     told = pytest.raises(OutputError, match="the disk is full")

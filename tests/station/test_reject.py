@@ -353,6 +353,42 @@ def test_parts_without_a_position_are_rejected_wherever_they_may_be() -> None:
     ]
 
 
+NO_COUNT = (None, 2.5, float("nan"), True, "7", b"7", [7], 2**32, -(2**31) - 1, 10**400)
+
+
+@pytest.mark.parametrize("reading", NO_COUNT, ids=lambda reading: type(reading).__name__)
+def test_what_is_no_count_opens_nothing_and_changes_nothing(reading: object) -> None:
+    told: list[tuple[str, str]] = []
+    made = queue(on_fault=lambda where, why: told.append((where, why)))
+    other = queue()
+    for one in (made, other):
+        one.enter("a", 10)
+        one.verdict("a", Label.OK)
+    for position in range(90, 140, 5):
+        assert made.due(reading) == []  # type: ignore[arg-type]
+        assert not made.may_pass(reading)  # type: ignore[arg-type]
+        assert made.due(position) == other.due(position)
+        assert made.may_pass(position) == other.may_pass(position)
+    assert [where for where, _ in told] == ["rejecter"] * 2 * 10
+    assert [bool(why) for _, why in told] == [True, False] * 10
+    assert made.counts.unread == 20
+
+
+def test_a_part_whose_count_cannot_be_read_is_rejected_wherever_it_may_be() -> None:
+    told: list[tuple[str, str]] = []
+    made = queue(on_fault=lambda where, why: told.append((where, why)))
+    made.enter("a", 10)
+    for reading in (float("nan"), 2.5, "x"):
+        made.enter("unread", reading)  # type: ignore[arg-type]
+    made.enter("b", 60)
+    for name in ("a", "unread", "b"):
+        made.verdict(name, Label.OK)
+    assert not any(at(made, *range(60, 166, 5)))
+    assert (made.counts.unplaced, made.counts.unread) == (3, 3)
+    assert [(where, bool(why)) for where, why in told] == [("trigger", True), ("trigger", False)]
+    assert "wanted a whole number of 32 bits" in told[0][1]
+
+
 def test_reverse_motion_leaves_decisions_as_they_are() -> None:
     made = queue()
     made.enter("a", 10)

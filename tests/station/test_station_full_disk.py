@@ -1,4 +1,4 @@
-"""A ledger on a disk of 1 MB that fills up while the station runs, by its file as `segdec run` has it."""
+"""A ledger, or the archive alone, on a disk of 1 MB that fills up while the station runs."""
 
 from __future__ import annotations
 
@@ -7,29 +7,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import pytest
 
+from segdec_edge.outputs.archive import Archive
 from segdec_edge.outputs.ledger import read_rows
 from segdec_edge.outputs.ledger_check import check_ledger
+from segdec_edge.station import keeper
 from tests.deploy.bright_parts import SIZE_HW, bright_bundle
 from tests.fakes import plain_part
-from tests.station.scripted import GOOD, Line, running, wait_until
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB, where this user may mount one."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+from tests.station.scripted import BAD, GOOD, Line, running, wait_until
 
 
 def test_on_a_full_disk_inspection_goes_on_and_every_output_is_told(small_disk: Path) -> None:
@@ -46,6 +36,35 @@ def test_on_a_full_disk_inspection_goes_on_and_every_output_is_told(small_disk: 
     found = check_ledger(one.path)
     assert found.is_whole and found.parts == 600
     assert [row.part_id for row in one.rows] == [verdict.part_id for verdict in one.seen.verdicts]
+
+
+def test_where_only_the_archive_is_full_pictures_stop_and_come_again(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "CALM_S", 0.2)
+    line = Line([[GOOD, BAD] * 300], pause_s=0.005)
+    archive = Archive(small_disk / "archive", "all", reserve_bytes=50_000)
+    with running(tmp_path, {"camera": line}, archive=archive, policy="lossless", timeout_s=60.0, queue=64) as one:
+        wait_until(lambda: archive.total_bytes > 0, 60.0)
+        filler = small_disk / "filler"
+        with filler.open("wb", buffering=0) as every, suppress(OSError):
+            while every.write(bytes(4096)):
+                pass
+        wait_until(lambda: one.active() == {"archive"}, 60.0)
+        until = len(one.seen.verdicts) + 100
+        wait_until(lambda: len(one.seen.verdicts) > until, 60.0)
+        assert one.active() == {"archive"}
+        filler.unlink()
+        wait_until(lambda: not one.active(), 60.0)
+    assert not one.error
+    found = check_ledger(one.path)
+    assert found.is_whole and found.parts == len(one.seen.verdicts)
+    assert {verdict.label.value for verdict in one.seen.verdicts} == {"OK", "DEFECT"}
+    (alarm,) = one.alarms.known()
+    assert "free, kept for the ledger. Free some space on that disk." in alarm.message
+    kept = list((small_disk / "archive").rglob("*.png"))
+    assert kept and all(cv2.imread(str(path)) is not None for path in kept)
+    assert 0 < one.station.summary().archive_failures < found.parts
 
 
 def test_a_disk_that_stays_full_is_told_in_one_line_and_names_what_is_not_in_the_ledger(

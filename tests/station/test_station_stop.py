@@ -17,7 +17,9 @@ import pytest
 import segdec_edge
 from segdec_edge.outputs.archive import PART_FILE
 from segdec_edge.outputs.ledger import Row, read_rows
+from segdec_edge.outputs.ledger_check import check_ledger
 from segdec_edge.station.stop import Stop
+from tests.deploy.bright_parts import bright_bundle
 
 CHILD = Path(__file__).with_name("station_child.py")
 LIMIT_S = 60
@@ -118,6 +120,54 @@ def test_ledger_that_cannot_grow_leaves_every_part_accounted_for(pictures: Path,
     assert [int(part_id.rsplit("-", 1)[1]) for part_id in together] == list(range(len(together)))
     assert len(named) > (20 if goes_on else 0)
     assert err.count("alarm ledger:") == 1
+
+
+@contextmanager
+def segdec_run(folder: Path, backend: str, *before: str) -> Iterator[subprocess.Popen[str]]:
+    """The real command on a real runtime, once it has recorded 10 parts."""
+    bright_bundle(folder / "lid.bundle", None)
+    (folder / "station.toml").write_text(
+        f'[station]\nbundle = "lid.bundle"\nbackend = "{backend}"\nany_size = true\n'
+        '[camera]\npath = "pictures"\nloop = true\nrate_hz = 100.0\n'
+    )
+    command = [*before, sys.executable, "-m", "segdec_edge", "run", str(folder / "station.toml")]
+    env = {**os.environ, "PYTHONPATH": str(Path(segdec_edge.__file__).parents[1])}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env) as process:
+        watchdog = threading.Timer(LIMIT_S, process.kill)
+        watchdog.start()
+        while not (folder / "ledger.sqlite").is_file() or len(rows_of(folder)) < 10:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        yield process
+        watchdog.cancel()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_the_command_on_a_real_runtime_ends_in_order(
+    pictures: Path, tmp_path: Path, backend: str, number: signal.Signals
+) -> None:
+    pytest.importorskip(backend)
+    with segdec_run(tmp_path, backend) as process:
+        process.send_signal(number)
+        told = process.stderr.read()
+        assert process.wait() == 0, told
+    assert not list(tmp_path.glob("*-wal"))
+    found = check_ledger(tmp_path / "ledger.sqlite")
+    assert found.is_whole
+    assert found.parts >= 10
+    assert all(row.score is not None for row in rows_of(tmp_path))
+
+
+def test_a_station_started_by_nohup_outlives_its_terminal(pictures: Path, tmp_path: Path) -> None:
+    with segdec_run(tmp_path, "onnxruntime", "nohup") as process:
+        process.send_signal(signal.SIGHUP)
+        until = len(rows_of(tmp_path)) + 20
+        while len(rows_of(tmp_path)) < until:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
 
 
 HANDLERS = """

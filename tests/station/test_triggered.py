@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from segdec_edge.errors import CameraError
+from segdec_edge.errors import CameraError, RecipeError
 from segdec_edge.station.events import CameraState
 from segdec_edge.station.parts import Names
+from segdec_edge.station.reject import RejectFifo
+from segdec_edge.station.run import counter_told
 from tests.fakes import FakeBackend, level
 from tests.station.scripted import BAD, GOOD, Line, Running, TriggeredLine, running, wait_until
 
@@ -191,3 +194,64 @@ def test_part_without_a_usable_name_is_unknown_and_an_alarm(tmp_path: Path) -> N
     assert [one.given_id for one in verdicts] == ["a", None, None, "b"]
     assert station.seen.labels() == ["OK", "UNKNOWN", "UNKNOWN", "OK"]
     assert next(alarm for alarm in station.alarms.known() if alarm.name == "names camera").count == 2
+
+
+NO_COUNTS = [3.5, float("nan"), float("-inf"), "12", b"12", [1, 2], True, 2**32, 10**400]
+NO_IDS = [3.5, float("nan"), b"A", ["A"], True, "a b", "ä", "x" * 99, 10**400]
+
+
+@pytest.mark.parametrize(
+    ("names", "sent", "alarms"),
+    [
+        (Names("encoder"), [{"encoder": count} for count in NO_COUNTS], {"names camera", "counter at the trigger"}),
+        (None, [{"encoder": count} for count in NO_COUNTS], {"counter at the trigger"}),
+        (Names("given"), [{"given_id": name, "encoder": 7} for name in NO_IDS], {"names camera"}),
+        (None, [{"given_id": name, "encoder": 7} for name in NO_IDS], {"names camera"}),
+    ],
+    ids=["encoder names", "encoder rejects", "id names", "id is noted"],
+)
+def test_what_a_line_sends_by_mistake_costs_that_part_alone(
+    tmp_path: Path, names, sent, alarms, caplog: pytest.LogCaptureFixture
+) -> None:
+    line, ids = TriggeredLine([[GOOD] * 99]), []
+    with running(tmp_path, {"camera": line}, **SOFTWARE, names=names, queue=64) as station:
+        until_running(station)
+        told = partial(counter_told, station.alarms)
+        fifo = station.station.follower.reject = RejectFifo(1000, 5, max_step=10**6, on_fault=told)
+        ids.append(station.station.trigger("camera", "first", encoder=5))
+        for values in sent:
+            ids.append(station.station.trigger("camera", **values))
+        assert station.active() == alarms
+        ids.append(station.station.trigger("camera", "last", encoder=100))
+        wait_until(lambda: len(station.seen.verdicts) == len(ids))
+        assert not station.active()
+        assert not fifo.may_pass(float("nan"))  # type: ignore[arg-type]
+        assert station.active() == {"counter at the rejecter"}
+        passing = [reading for reading in range(900, 1200, 5) if fifo.may_pass(reading)]
+    assert [row.part_id for row in station.rows] == ids
+    labels = [row.verdict for row in station.rows]
+    assert (labels[0], labels[-1]) == ("OK", "OK")
+    assert set(labels[1:-1]) == ({"UNKNOWN"} if "names camera" in alarms else {"OK"})
+    assert all(row.given_id is None for row in station.rows[1:-1])
+    assert passing == (
+        [] if "counter at the trigger" in alarms else [1000, 1095, 1100, 1105]
+    )  # from 1002 on a bad one may be there
+    assert all(caplog.text.count(f"alarm {name}: ") == 1 for name in alarms)
+    assert "Traceback" not in caplog.text
+
+
+def test_a_camera_or_a_recipe_that_has_no_name_is_told(tmp_path: Path) -> None:
+    with running(tmp_path, {"camera": TriggeredLine([[GOOD]])}, **SOFTWARE) as station:
+        for name in (3, None, ["camera"], float("nan")):
+            with pytest.raises(CameraError, match="is no camera triggered by software, wanted one of: camera"):
+                station.station.trigger(name)  # type: ignore[arg-type]
+            with pytest.raises(RecipeError, match="wanted the name of one of"):
+                station.station.change_recipe(name)  # type: ignore[arg-type]
+    assert station.rows == []
+
+
+def test_a_trigger_after_the_end_is_no_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with running(tmp_path, {"camera": TriggeredLine([[GOOD]])}, **SOFTWARE) as station:
+        station.end()
+        part_id = station.station.trigger("camera")
+    assert f"decided but not recorded: part {part_id} UNKNOWN" in caplog.text
