@@ -154,19 +154,23 @@ class Archive:
                 break
             if not self._drop_one(name):
                 return self.total_bytes + size_bytes <= cap  # where somebody deleted them, that shows only now
-        self._free_space(name, size_bytes)
-        return True
+        return self._free_space(name, size_bytes)
 
-    def _free_space(self, name: str, size_bytes: int) -> None:
-        """Keep the reserve free beside size_bytes more, by what may leave for this class. Raises StorageError."""
+    def _free_space(self, name: str, size_bytes: int) -> bool:
+        """Keep the reserve free beside size_bytes more, by what may leave for this class; False where only better ones
+        could. Raises StorageError.
+        """
         for _ in range(MOST_DROPPED):
             if self._has_space(size_bytes) or not self._drop_one(name):
                 break
-        if not self._has_space(size_bytes):
-            raise StorageError(
-                f"{self._folder}: less than {self._reserve_bytes / 1e6:.0f} MB free, kept for the ledger."
-                " Free some space on that disk."
-            )
+        if self._has_space(size_bytes):
+            return True
+        if any(self._shelves[better].oldest() for better in CLASSES[CLASSES.index(name) + 1 :]):
+            return False
+        raise StorageError(
+            f"{self._folder}: less than {self._reserve_bytes / 1e6:.0f} MB free, kept for the ledger."
+            " Free some space on that disk."
+        )
 
     def _has_space(self, size_bytes: int) -> bool:
         place = self._folder if self._folder.exists() else self._folder.parent

@@ -130,6 +130,19 @@ def test_last_megabytes_of_a_disk_are_left_to_the_ledger(
     assert kept(small_disk) == {"DEFECT": set(range(newest + 1 - len(kept(small_disk)["DEFECT"]), 30))}
 
 
+def test_a_disk_full_of_better_pictures_is_no_failure(
+    small_disk: Path, make_verdict: MakeVerdict, make_frame: MakeFrame
+) -> None:
+    archive = Archive(small_disk / "archive", "all", reserve_bytes=900_000)
+    for sequence in range(30):
+        archive.write(make_verdict(sequence), make_frame(sequence, (64, 64)))
+    before = kept(small_disk)
+    for sequence in range(30, 33):
+        archive.write(make_verdict(sequence, Label.OK), make_frame(sequence, (64, 64)))
+    assert archive.failures == 0
+    assert kept(small_disk) == before
+
+
 def test_disk_filled_by_others_stops_pictures_until_there_is_room(
     small_disk: Path, make_verdict: MakeVerdict, make_frame: MakeFrame
 ) -> None:
