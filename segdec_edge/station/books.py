@@ -18,7 +18,6 @@ _PATIENCE = 4
 @dataclass(frozen=True)
 class Balance:
     """One camera's parts. triggers as its feed counted them, opened and settled as the register did, issued as they
-
     went out. For the whole station under the name "": issued verdicts and the rows recorded, waiting or lost.
     """
 

@@ -48,8 +48,9 @@ class Outlet:
             verdict, frame = item
             error = self._error_of(verdict, frame)
             if error is None:
+                if self._waiting.empty():  # where more come than it takes, taken and lost ones alternate
+                    self._alarms.cleared(f"output {self.name}")
                 self.sent += 1
-                self._alarms.cleared(f"output {self.name}")
             else:
                 self._missed(verdict, str(error), error)
         guarded(self._output.close, lambda error: _log.error("output %s: closing failed: %s", self.name, error))

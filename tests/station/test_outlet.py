@@ -67,6 +67,34 @@ def test_failing_output_is_an_alarm_until_it_works_again(error: Exception, make_
     assert not alarms.active()
 
 
+class OneByOne(Seen):
+    """Takes a verdict for each permit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.permits = threading.Semaphore(0)
+
+    def write(self, verdict, frame) -> None:
+        self.permits.acquire()
+        super().write(verdict, frame)
+
+
+def test_an_output_too_slow_for_a_burst_is_one_alarm_until_nothing_waits(make_verdict) -> None:
+    alarms, slow, told = Alarms(), OneByOne(), []
+    alarms.listen(lambda alarm: told.append(alarm.active))
+    outlet = Outlet("plc", slow, alarms, capacity=5)
+    outlet.start()
+    for taken in range(1, 4):  # taken and lost ones alternate
+        for number in range(10):
+            outlet.put(make_verdict(number), None)
+        slow.permits.release()
+        wait_until(lambda taken=taken: outlet.sent == taken)
+    assert told == [True]
+    slow.permits.release(100)
+    wait_until(lambda: told == [True, False])
+    outlet.close(5.0)
+
+
 def test_it_is_told_before_the_row_is_written(tmp_path: Path) -> None:
     with running(tmp_path, {"camera": Line([[GOOD, "idle"]])}, policy="lossless", timeout_s=30.0) as one:
         wait_until(lambda: one.seen.verdicts)

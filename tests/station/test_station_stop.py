@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import segdec_edge
@@ -167,6 +170,21 @@ def test_a_station_started_by_nohup_outlives_its_terminal(pictures: Path, tmp_pa
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="a pipe's size can be set on Linux only")
+def test_a_log_that_nobody_reads_holds_up_no_part(pictures: Path, tmp_path: Path) -> None:
+    for path in pictures.iterdir():  # pictures without contrast: each part is UNKNOWN, and a line of the log
+        cv2.imwrite(str(path), np.zeros((40, 60), np.uint8))
+    with segdec_run(tmp_path, "onnxruntime") as process:
+        fcntl.fcntl(process.stderr.fileno(), fcntl.F_SETPIPE_SZ, 4096)
+        until = len(rows_of(tmp_path)) + 150
+        while len(rows_of(tmp_path)) < until:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr.read().count("is UNKNOWN") >= 100
         assert process.wait() == 0
 
 
