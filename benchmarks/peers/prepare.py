@@ -44,10 +44,10 @@ class Material:
         return f"{self.size_hw[0]}x{self.size_hw[1]}"
 
 
-def material(bundle: Bundle, data: str | None, subset: str, work: Path) -> Material:
-    """Raises DataError, BundleError, PictureError."""
-    tested = exam_for(bundle, data, subset).samples
-    trained = choose_samples(dataset_of(bundle, data), facts_of(bundle), "train")
+def material(bundle: Bundle, data: str | None, subset: str, work: Path, limit: int | None = None) -> Material:
+    """limit: so many of each kind alone. Raises DataError, BundleError, PictureError."""
+    tested = first_of_each(exam_for(bundle, data, subset).samples, limit)
+    trained = first_of_each(choose_samples(dataset_of(bundle, data), facts_of(bundle), "train"), limit)
     spec = bundle.spec
     return Material(
         work,
@@ -58,6 +58,19 @@ def material(bundle: Bundle, data: str | None, subset: str, work: Path) -> Mater
         _saved(trained, work / "trained"),
         tuple(one.positive for one in trained),
     )
+
+
+def first_of_each(samples: Sequence[Sample], limit: int | None) -> Sequence[Sample]:
+    """In their order; None: all."""
+    if limit is None:
+        return samples
+    left = {True: limit, False: limit}
+    kept = []
+    for sample in samples:
+        if left[sample.positive] > 0:
+            left[sample.positive] -= 1
+            kept.append(sample)
+    return kept
 
 
 def _saved(samples: Sequence[Sample], folder: Path) -> tuple[Path, ...]:
@@ -84,7 +97,9 @@ def anomalib_export(found: Material) -> None:
         _noted(folder, {"size": found.size})
 
 
-def ultralytics_training(found: Material, bundle: Bundle, data: str | None, epochs: int) -> None:
+def ultralytics_training(
+    found: Material, bundle: Bundle, data: str | None, epochs: int, limit: int | None = None
+) -> None:
     """Masks as the data set has them; a defective picture without one is left out, for it would be learnt as good."""
     folder = found.work / "ultralytics"
     made_of = {"size": found.size, "epochs": epochs, "pictures": len(found.train_files)}
@@ -94,7 +109,7 @@ def ultralytics_training(found: Material, bundle: Bundle, data: str | None, epoc
     (folder / "train").mkdir(parents=True)
     (folder / "size.txt").write_text(found.size, encoding="ascii")
     trained = choose_samples(dataset_of(bundle, data), facts_of(bundle), "train")
-    for number, sample in enumerate(one for one in trained if one.has_mask):
+    for number, sample in enumerate(one for one in first_of_each(trained, limit) if one.has_mask):
         cv2.imwrite(str(folder / "train" / f"{number:05d}.png"), sample.read())
         mask = sample.read_mask()
         if mask is not None:

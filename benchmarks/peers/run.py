@@ -70,7 +70,7 @@ def main() -> None:
     before = conditions()
     asked.work.mkdir(parents=True, exist_ok=True)
     bundles = [read_bundle(path) for path in asked.bundles]
-    given = material(bundles[0], asked.data, asked.subset, asked.work.resolve())
+    given = material(bundles[0], asked.data, asked.subset, asked.work.resolve(), asked.limit)
     found = Found()
     entrants = made_ready(asked, bundles, given, found)
     entrants = [ready for one in entrants if (ready := judged(one, given, asked.threads, found)) is not None]
@@ -86,6 +86,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("bundles", type=Path, nargs="+", help="ours; the first names split and size")
     parser.add_argument("--data", help="the data set; none: the one trained on")
     parser.add_argument("--subset", default="test")
+    parser.add_argument("--limit", type=int, help="judge so many defective and so many good pictures alone, for a try")
     parser.add_argument("--peers", default="all", help="all, or some of the scripts here, comma-separated")
     parser.add_argument("--backends", default="openvino,onnxruntime", help="of ours")
     parser.add_argument("--rounds", type=int, default=48)
@@ -114,7 +115,7 @@ def made_ready(asked: Any, bundles: Sequence[Bundle], given: Material, found: Fo
         "plain_onnxruntime": lambda: plain_export(asked.checkpoint.resolve(), given),
         "plain_openvino": lambda: plain_export(asked.checkpoint.resolve(), given),
         "anomalib_efficientad": lambda: anomalib_export(given),
-        "ultralytics_segment": lambda: ultralytics_training(given, bundles[0], asked.data, asked.epochs),
+        "ultralytics_segment": lambda: ultralytics_training(given, bundles[0], asked.data, asked.epochs, asked.limit),
     }
     failed: dict[str, str] = {}
     for script in dict.fromkeys(one.script for one in entrants if one.script in steps):
@@ -255,6 +256,7 @@ def write(asked: Any, entrants: Sequence[Entrant], sittings: Sequence[Sitting[st
         "rounds": asked.rounds // asked.sittings * asked.sittings, "sittings": asked.sittings,
         "threads": asked.threads, "warm_up": WARM_UP, "cold": asked.cold, "seconds": asked.seconds,
         "passes": asked.passes, "pictures_timed": PICTURES, "data": data_name(asked.data), "subset": asked.subset,
+        "limit": asked.limit,
         "epochs": asked.epochs, "longest_wait_for_spinning_threads_s": found.waited_s,
     }  # fmt: skip
     record = {
@@ -276,7 +278,8 @@ def notes(asked: Any, machine: Any, flags: Sequence[str]) -> list[str]:
     before = "no call before it (--cold)" if asked.cold else "one untimed call on the same picture just before it"
     return [
         f"a picture from decoded pixels in memory to the verdict, {asked.threads} threads each, {before};"
-        f" {asked.rounds} rounds in {asked.sittings} sittings, in turns, shuffled; every peer in its own process and environment",
+        f" {asked.rounds} rounds in {asked.sittings} sittings, in turns, shuffled; every peer in its own process"
+        " and environment",
         f"pictures/s: {asked.threads} instances with one thread each",
         f"times faster: than {PLAIN}, whole picture, paired within each round",
         "install MB: all of the peer's site-packages, nothing else in them; lines: benchmarks/peers/snippets/, from a"

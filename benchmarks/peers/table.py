@@ -156,6 +156,9 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _ratio(row: Row) -> str:
+    """1 for the one that the others are compared with."""
+    if row.low == row.high == 1:
+        return "1"
     if row.low is None or row.high is None:
         return f"{row.times_faster:.2f}"
     same = " ≈ 1" if row.low <= 1 <= row.high else ""

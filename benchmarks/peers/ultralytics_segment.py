@@ -28,6 +28,14 @@ PT, OPENVINO = "model.pt", "model_openvino_model"
 SEED, BATCH = 0, 4
 
 
+def use_its_own_nms() -> None:
+    """Ultralytics takes torchvision's where something has imported torchvision, which computes nothing here."""
+    import torchvision
+    from ultralytics.utils.nms import TorchNMS
+
+    torchvision.ops.nms = TorchNMS.nms
+
+
 def label(mask: Picture) -> str:
     """A line for each region: class 0 and its outline as shares of width and height."""
     height, width = mask.shape
@@ -49,6 +57,7 @@ def _box(outline: Any) -> list[tuple[int, int]]:
 def train(folder: Path, epochs: int) -> None:
     from ultralytics import YOLO
 
+    use_its_own_nms()
     pictures = folder / "yolo" / "images"
     labels = folder / "yolo" / "labels"
     for made in (pictures, labels):
@@ -80,6 +89,7 @@ def open_peer(wanted: Mapping[str, Any]) -> tuple[Judge, Mapping[str, str]]:
     torch.set_num_threads(wanted["threads"])
     from ultralytics import YOLO
 
+    use_its_own_nms()
     model, size_hw = YOLO(wanted["model"], task="segment"), tuple(wanted["size_hw"])
 
     def judge(picture: Picture) -> tuple[float, float]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino
 
 from segdec_edge.errors import BackendError
 from segdec_edge.runtime.checks import HEATMAP, INPUT, SCORE, check_pixels, check_signature
+from segdec_edge.runtime.openvino_light import load_openvino
 from segdec_edge.types import ModelSpec, Pixels, Prediction
+
+if TYPE_CHECKING:
+    import openvino
+
+_runtime = load_openvino()
 
 
 class OpenVinoBackend:
@@ -20,7 +26,7 @@ class OpenVinoBackend:
     def __init__(self, model: Path, spec: ModelSpec, threads: int | None = None) -> None:
         self.spec = spec
         try:
-            compiled = openvino.Core().compile_model(str(model), "CPU", compile_options(threads))
+            compiled = _runtime.Core().compile_model(str(model), "CPU", compile_options(threads))
         # UnicodeDecodeError: of its own message, which quotes a damaged model.
         except (RuntimeError, UnicodeDecodeError) as error:
             raise BackendError(f"{model}: openvino cannot load it ({_reason(error)}). Export it again.") from error
