@@ -22,7 +22,7 @@ from typing import Any
 from segdec_edge.doctor import examine
 from segdec_edge.outputs.ledger import read_rows
 
-PACKAGES = ("segdec-edge", "torch", "onnx", "onnxruntime", "openvino", "numpy", "opencv-python")
+PACKAGES = ("segdec-edge", "torch", "onnx", "onnxruntime", "openvino", "numpy", "opencv-python-headless")
 STATION = """\
 [station]
 bundle = "kolektor.bundle"

@@ -17,7 +17,7 @@ from pathlib import Path
 from segdec_edge import __version__
 from segdec_edge.runtime import available_backends
 
-BASE = ("numpy", "onnxruntime", "opencv-python", "pydantic", "rich", "simplejpeg", "typer")
+BASE = ("numpy", "onnxruntime", "opencv-python-headless", "pydantic", "rich", "simplejpeg", "typer")
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("matplotlib", "onnx", "onnxsim", "scikit-learn", "scipy", "tensorboard", "torch"),
     "openvino": ("openvino",),

@@ -14,4 +14,4 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 class Record(BaseModel):
     """An unknown key is kept, so that an older reader does not lose a newer one's facts."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
