@@ -91,10 +91,12 @@ def open_peer(wanted: Mapping[str, Any]) -> tuple[Judge, Mapping[str, str]]:
 
     use_its_own_nms()
     model, size_hw = YOLO(wanted["model"], task="segment"), tuple(wanted["size_hw"])
+    # Average precision needs the score of every picture; a line would ask for what reaches the threshold alone.
+    least = max(0.001, wanted["threshold"] or 0.0)
 
     def judge(picture: Picture) -> tuple[float, float]:
         colour = picture if picture.ndim == 3 else cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-        found = model.predict(colour, imgsz=size_hw, conf=0.001, device="cpu", verbose=False)[0]
+        found = model.predict(colour, imgsz=size_hw, conf=least, device="cpu", verbose=False)[0]
         score = float(found.boxes.conf.max()) if len(found.boxes) else 0.0
         return score, found.speed["inference"]
 
