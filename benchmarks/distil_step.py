@@ -27,7 +27,7 @@ from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.network import Conv, Network, operations
 from segdec_edge.deploy.torch_network import TorchNetwork, planes_of
 from segdec_edge.doctor import examine
-from segdec_edge.timing import Sitting, Times, quantile, ratio_interval, sit_down, stage_of
+from segdec_edge.timing import COLD, Sitting, Times, quantile, ratio_interval, sit_down, stage_of
 
 OURS, PEER = "ours", "torch's own convolutions"
 SITTINGS = 4
@@ -76,7 +76,7 @@ def main() -> None:
 
 def sitting(network: Network, pixels: np.ndarray, rounds: int, seed: int) -> Sitting[str]:
     turns = {OURS: turn(TorchNetwork(network), pixels), PEER: turn(with_torchs_own(network), pixels)}
-    return sit_down(turns, rounds, np.random.default_rng(seed), warm_up=1)
+    return sit_down(turns, rounds, np.random.default_rng(seed), visit=COLD, warm_up=1)
 
 
 def with_torchs_own(network: Network) -> TorchNetwork:

@@ -25,6 +25,7 @@ PACKAGES = (
     "onnx",
     "onnxruntime",
     "opencv-python",
+    "opencv-python",
     "openvino",
     "pycuda",
     "tensorrt",

@@ -6,6 +6,7 @@ One file for each part of the road; importing it registers its commands, in the 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 from rich.logging import RichHandler
@@ -23,6 +24,8 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Entry point: exit 0, or 1 with one clear line per mistake; 2 for a wrong command line (typer)."""
+    # No table here has a plugin; looking for one reads the metadata of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Through rich, so that a warning does not tear the station's live table.
     # In a log file rich would cut a line at 80 columns.
     rich = RichHandler(console=errors, show_time=False, show_path=False, rich_tracebacks=False)

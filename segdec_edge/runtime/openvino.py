@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino
 
 from segdec_edge.errors import BackendError
 from segdec_edge.runtime.checks import HEATMAP, INPUT, SCORE, check_pixels, check_signature
+from segdec_edge.runtime.openvino_light import load_openvino
 from segdec_edge.runtime.signal_stack import kept_signal_stack
 from segdec_edge.types import ModelSpec, Pixels, Prediction
+
+if TYPE_CHECKING:
+    import openvino
+
+_runtime = load_openvino()
 
 
 class OpenVinoBackend:
@@ -54,7 +60,7 @@ def compile_for_cpu(model: Path | bytes, options: dict[str, str | int]) -> openv
     Raises as openvino does: RuntimeError, UnicodeDecodeError.
     """
     with kept_signal_stack():
-        core = openvino.Core()
+        core = _runtime.Core()
         given = core.read_model(model) if isinstance(model, bytes) else str(model)
         return core.compile_model(given, "CPU", options)
 

@@ -1,0 +1,12 @@
+import math
+
+import cv2
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("parts.onnx", providers=["CPUExecutionProvider"])
+picture = cv2.imread("part.png", cv2.IMREAD_GRAYSCALE)
+scaled = cv2.resize(picture, (256, 704)).astype(np.float32) / 255
+decision, segmentation = session.run(None, {"picture": scaled[None, None]})
+score = 1 / (1 + math.exp(-float(decision[0, 0])))
+print("DEFECT" if score >= 0.5 else "OK")

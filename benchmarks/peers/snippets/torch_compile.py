@@ -1,0 +1,11 @@
+import cv2
+import numpy as np
+import torch
+from plain_torch import SegDecNet, weights_in
+
+net = torch.compile(SegDecNet(weights_in("parts.pt")))
+picture = cv2.imread("part.png", cv2.IMREAD_GRAYSCALE)
+scaled = cv2.resize(picture, (256, 704)).astype(np.float32) / 255
+with torch.no_grad():
+    decision, segmentation = net(torch.from_numpy(scaled)[None, None])
+print("DEFECT" if torch.sigmoid(decision).item() >= 0.5 else "OK")
