@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from segdec_edge.deploy.network import Network, float32
+from segdec_edge.deploy.operating_point import operating_point
 from segdec_edge.deploy.torch_network import TorchNetwork, planes_of
 from segdec_edge.errors import TrainingError
-from segdec_edge.evaluation.thresholds import best_f_threshold
 from segdec_edge.training.setup import auto_precision
 from segdec_edge.types import Pixels
 
@@ -129,21 +128,9 @@ def aligned(network: Network, pixels: Pixels, defective: NDArray[np.bool_], targ
     if not (np.isfinite([slope, offset]).all() and slope > 0):
         return network
     if 0 < defective.sum() < len(defective):
-        offset = _operating_point(defective, targets.decision) - _operating_point(defective, slope * found)
+        offset = operating_point(defective, targets.decision) - operating_point(defective, slope * found)
     bias = float32(slope * network.fc_bias + offset)
     return replace(network, fc_weight=float32(slope * network.fc_weight), fc_bias=bias)
-
-
-def _operating_point(defective: NDArray[np.bool_], logits: NDArray[Any]) -> float:
-    """The middle of the interval of logits in which the threshold lies that these pictures would be shipped with.
-
-    The rule is asked about ranks: what it does at scores of nearly 0 or 1 would depend on where the logits lie.
-    """
-    levels, ranks = np.unique(logits, return_inverse=True)
-    steps = (ranks + 1) / (len(levels) + 1)
-    flagged = steps >= best_f_threshold(defective, steps)
-    high = float(logits[flagged].min())
-    return high if flagged.all() else (float(logits[~flagged].max()) + high) / 2
 
 
 def _draw(rng: np.random.Generator, defective: NDArray[np.bool_], step: int) -> int:

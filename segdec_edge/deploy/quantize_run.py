@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from segdec_edge.bundle import Bundle, model_facts, read_bundle
 from segdec_edge.data.samples import Dataset
 from segdec_edge.data.spec import open_dataset
+from segdec_edge.data.splits import Split
 from segdec_edge.deploy.calibration import CalibrationSet, manifest_data, read_manifest, write_manifest
 from segdec_edge.deploy.gate import (
     MAX_AP_DROP,
@@ -19,6 +20,7 @@ from segdec_edge.deploy.gate import (
     require_elsewhere,
     require_exam,
 )
+from segdec_edge.deploy.operating_point import moved_back
 from segdec_edge.deploy.quantize import (
     Candidate,
     Int8,
@@ -86,6 +88,8 @@ def quantize_bundle(job: Job, *, say: Say, progress: Progress | None = None) -> 
     else:
         graphs = int8_graphs(source, calibration, job.options, recalibrate=job.recalibrate, say=say)
         candidate = int8_candidate(graphs, calibration)
+    if job.precision != "fp16":
+        candidate = _moved_back(job, source, dataset, candidate, say)
     say(candidate.note)
     out = job.out or beside(job.bundle, candidate.precision)
     facts = model_facts(
@@ -145,6 +149,17 @@ def calibration_of(bundle: Bundle, manifest: Path | None, data: str | None, say:
 def beside(bundle: Path, precision: str) -> Path:
     """parts-int8.bundle beside parts.bundle."""
     return bundle.with_name(f"{bundle.name.removesuffix('.bundle')}-{precision}.bundle")
+
+
+def _moved_back(job: Job, source: Bundle, dataset: Dataset, candidate: Candidate, say: Say) -> Candidate:
+    """The candidate with its scores where the shipped threshold expects them, by the training pictures."""
+    split = source.split()
+    if split is None:
+        return candidate
+    training = dataset.named(Split.from_json(split).train)
+    original = source.model_path.read_bytes()
+    content, offset = moved_back(candidate.content, original, source.spec, training, job.backend, say)
+    return replace(candidate, content=content, note=f"{candidate.note}; score moved by {offset:+.2f} (logit)")
 
 
 def _mixed(
