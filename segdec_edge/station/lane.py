@@ -105,12 +105,11 @@ class Lane:
             self._open = open_judges or self._open
             self._office.swap(judges)
 
-    def seen_hw(self) -> dict[str, SizeHW]:
-        """What each camera's view showed of its last picture, (height, width) in pixels, by the camera's name; without
-        cameras that gave none yet. Raises PictureError where a view sticks out of it.
+    def pictures_hw(self) -> dict[str, SizeHW]:
+        """The size of each camera's last picture, (height, width) in pixels, by the camera's name; without cameras that
+        gave none yet.
         """
-        judges, sizes = self.judges, dict(self._pictures_hw)
-        return {} if judges is None else {name: judges.inspectors[name].seen_hw(size) for name, size in sizes.items()}
+        return dict(self._pictures_hw)
 
     def check(self, now_ns: int) -> int | None:
         """For the watch: see a backend that hangs, and put another in its place."""

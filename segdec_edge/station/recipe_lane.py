@@ -39,7 +39,7 @@ class LaneRecipes:
 
     def load(self, name: str) -> Loaded:
         """A recipe for this lane's cameras, warm and checked, for pictures as they give now. Raises SegdecError."""
-        return self._recipes.load(name, seen_hw={} if self._lane is None else self._lane.seen_hw())
+        return self._recipes.load(name, pictures_hw={} if self._lane is None else self._lane.pictures_hw())
 
     def swap(self, new: Loaded) -> None:
         """Judge with `new` from the next part on."""

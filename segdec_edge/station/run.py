@@ -33,7 +33,8 @@ from segdec_edge.station.setup import StationSource, Tuning
 from segdec_edge.station.statistics import RunSummary
 from segdec_edge.station.stop import Stop
 from segdec_edge.station.table import LiveTable
-from segdec_edge.types import Backend
+from segdec_edge.types import Backend, BoolMask
+from segdec_edge.view import View
 
 
 def run(config: StationConfig, console: Console | None = None, stop: Stop | None = None) -> RunSummary:
@@ -114,7 +115,17 @@ def _recipes(config: StationConfig, cameras: Sequence[CameraConfig]) -> Recipes:
             camera.name: _inspector(config, name, recipe, camera, backend, rule, bundle.digest) for camera in cameras
         }
 
-    return Recipes(config.all_recipes, inspectors, config.rule.rule, refuse=refuse)
+    def rule(recipe: RecipeConfig, threshold: float) -> Rule:
+        return config.rule_of(recipe).rule(threshold)
+
+    def look(recipe: RecipeConfig, camera: str) -> tuple[View, BoolMask | None]:
+        view = config.view_of(camera, recipe)
+        return view.view(), view.ignored()
+
+    for recipe in config.all_recipes.values():  # a mask that cannot be read is told now, not at the change
+        for camera in cameras:
+            look(recipe, camera.name)
+    return Recipes(config.all_recipes, inspectors, rule, refuse=refuse, look=look)
 
 
 def _inspector(
@@ -126,7 +137,7 @@ def _inspector(
     rule: Rule,
     digest: str,
 ) -> Inspector:
-    view = config.view_of(camera.name)
+    view = config.view_of(camera.name, recipe)
     return Inspector(
         backend,
         rule,
