@@ -138,8 +138,8 @@ class StationConfig(Settings):
         tables = {"": self.views} | {f"recipes.{name}.": recipe.views for name, recipe in self.recipes.items()}
         for where, views in tables.items():
             if unknown := sorted(views.keys() - set(known)):
-                told = f"{where}views.{unknown[0]} is of no camera here, wanted one of: {', '.join(known)}."
-                raise ValueError(f"{told} Correct it.")
+                where = f"{where}views.{unknown[0]}"
+                raise ValueError(f"{where} is of no camera here, wanted one of: {', '.join(known)}. Correct it.")
         for camera in self.all_cameras:
             trigger = trigger_of(camera)
             refuse_debounce(self.debounce, triggered=trigger != "free", camera=camera.name)

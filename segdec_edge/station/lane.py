@@ -280,11 +280,12 @@ class Lane:
 
     def _ready(self, intake: Intake, one: Part | Frame) -> Part | None:
         """The part with its prepared picture; None where its verdict is given already."""
+        now = self.judges  # asked before: a frame of a camera that is opened for another recipe is none of that one's
         part = intake.as_part(one)
         if part is None or part.settled:
             return None
         part.stage_ms["wait"] = (time.monotonic_ns() - part.queued_ns) / 1e6
-        judges = self._judge_of(part)
+        judges = now if part.judges is None else self._office.judge_of(part)
         if judges is None:
             self._register.settle_unknown(part, REPLACED)
             return None
