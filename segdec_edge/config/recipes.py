@@ -18,6 +18,9 @@ RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 DEFAULT = "default"
 """The one recipe of a file that has no [recipes]."""
 
+KEPT = frozenset({"exposure_us", "gain", "rate_hz", "region_xywh", "size_hw", "fourcc"})
+"""Settings of cameras that a device keeps until it is told others; not written, they stay as it has them."""
+
 Table = TypeVar("Table", bound=Settings)
 
 
@@ -61,6 +64,20 @@ def with_changes(table: Table, changes: Mapping[str, JsonValue], source: str) ->
     if fixed:
         raise ConfigError(f"{source}.{fixed[0]}: a recipe changes a camera's settings, not which one it is. Remove it.")
     return check(type(table), {**{key: _written(value) for key, value in table}, **changes}, source)
+
+
+def refuse_kept(table: Settings, recipes: Mapping[str, RecipeConfig]) -> None:
+    """Raises ValueError where one recipe sets what another leaves as the device has it: the device would keep it, and
+    the other would judge pictures made with it.
+    """
+    for setter, recipe in recipes.items():
+        for key in sorted(KEPT & recipe.camera.keys()):
+            for name, other in recipes.items():
+                if getattr(table, key, key) is None and key not in other.camera:
+                    raise ValueError(
+                        f"recipes.{name}.camera.{key} is missing: recipe {setter} sets it, and the device would keep"
+                        f" that. Write {key} in the camera's own table, or for each recipe."
+                    )
 
 
 def fill_bundle(values: Mapping[str, Any], source: str) -> Mapping[str, Any]:

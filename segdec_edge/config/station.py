@@ -12,7 +12,7 @@ from segdec_edge.config.camera import CameraConfig, ReplayConfig, trigger_of
 from segdec_edge.config.drift import DriftConfig
 from segdec_edge.config.load import Settings, beside, check, read_toml
 from segdec_edge.config.parts import PartsConfig
-from segdec_edge.config.recipes import DEFAULT, RecipeConfig, RecipeName, fill_bundle, with_changes
+from segdec_edge.config.recipes import DEFAULT, RecipeConfig, RecipeName, fill_bundle, refuse_kept, with_changes
 from segdec_edge.config.rules import (
     CameraName,
     DebounceConfig,
@@ -84,6 +84,8 @@ class StationConfig(Settings):
 
     @model_validator(mode="after")
     def _cameras_of_recipes(self) -> StationConfig:
+        for camera in self.all_cameras:
+            refuse_kept(camera, self.recipes)
         for name, recipe in self.recipes.items():
             for camera in self.all_cameras:
                 try:

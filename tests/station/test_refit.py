@@ -18,6 +18,7 @@ from segdec_edge.outputs.ledger_file import Row
 from segdec_edge.station import feed
 from segdec_edge.station.events import CameraState
 from segdec_edge.station.refit import REASON
+from segdec_edge.types import Frame
 from tests.deploy.bright_parts import SIZE_HW
 from tests.fakes import plain_part
 from tests.gige import GigeCamera, gige_table
@@ -152,6 +153,18 @@ def test_triggers_while_a_camera_is_opened_anew_are_unknown_and_accounted_for(tm
     assert (old.triggers, new.triggers) == (1, 1)
 
 
+def test_a_frame_that_a_lane_took_while_its_camera_was_closed_is_no_part(tmp_path: Path) -> None:
+    line = Line([[GOOD] * 5 + ["idle"]])
+    with running(tmp_path, {"camera": line}, policy="latest", timeout_s=5.0) as now:
+        grab = now.station._grabs["camera"]
+        wait_until(lambda: grab.frames == 5 and len(grab.intake) == 0)
+        opened, lost = grab.triggers, grab.drops["camera lost"]
+        grab.lost(REASON)
+        taken = Frame(plain_part(GOOD, (40, 60)), 4, time.time_ns(), time.monotonic_ns(), "4")
+        assert grab.intake.as_part(taken) is None
+        assert (grab.triggers, grab.drops["camera lost"]) == (opened, lost + 1)
+
+
 @contextmanager
 def triggering(now: Live) -> Iterator[list[str]]:
     """A part every 20 ms."""
@@ -175,7 +188,7 @@ def aravis_toml(table: AravisConfig) -> str:
     x, y, width, height = table.region_xywh or (0, 0, 0, 0)
     return (
         f'[camera]\nkind = "aravis"\ndevice = "{table.device}"\nregion_xywh = [{x}, {y}, {width}, {height}]\n'
-        'trigger = "software"\nframe_timeout_s = 1.0\n'
+        'trigger = "software"\nframe_timeout_s = 1.0\nexposure_us = 1000.0\ngain = 2.0\n'
     )
 
 
@@ -188,7 +201,9 @@ def test_a_gige_camera_takes_the_settings_of_each_recipe_or_keeps_the_old(folder
         for recipe, wanted_hw in (("lid", (96, 128)), ("other", (48, 64)), ("lid", (96, 128)), ("other", (48, 64))):
             assert changed(now, recipe) is None
             assert size_hw() == {"camera": wanted_hw}
-        assert "other goes on: camera camera: Aravis-Fake-SEGDEC01: the device did not take" in (changed(now, "much") or "")
+        assert "other goes on: camera camera: Aravis-Fake-SEGDEC01: the device did not take" in (
+            changed(now, "much") or ""
+        )
         assert changed(now, "other") is None
         assert size_hw() == {"camera": (48, 64)}
         assert not {alarm.name for alarm in now.alarms.active()} - {"recipe"}
