@@ -12,13 +12,14 @@ from pathlib import Path
 import cv2
 import pytest
 
-from segdec_edge.config.camera import AravisConfig
+from segdec_edge.cameras import open_camera
+from segdec_edge.config.camera import AravisConfig, CameraConfig
 from segdec_edge.errors import RecipeError
 from segdec_edge.outputs.ledger_file import Row
 from segdec_edge.station import feed
 from segdec_edge.station.events import CameraState
 from segdec_edge.station.refit import REASON
-from segdec_edge.types import Frame
+from segdec_edge.types import Camera, Frame
 from tests.deploy.bright_parts import SIZE_HW
 from tests.fakes import plain_part
 from tests.gige import GigeCamera, gige_table
@@ -133,6 +134,40 @@ def test_settings_whose_camera_hangs_are_given_up(tmp_path: Path, monkeypatch: p
         before = len(now.seen.verdicts)
         wait_until(lambda: len(now.seen.verdicts) > before + 5)
         hung.set()
+
+
+def test_a_camera_that_is_lost_later_comes_back_with_the_settings_taken(tmp_path: Path) -> None:
+    old, new = given(), Line([[GOOD] * 5 + ["gone"], [GOOD] * 100_000])
+    new.go.set()
+    with running(tmp_path, {"camera": old}) as now:
+        wait_until(lambda: len(now.seen.verdicts) > 5)
+        with now.station.refit({"camera": new.open}) as go_on:
+            go_on()
+        wait_until(lambda: new.opened == 2 and now.station.states()["camera"] is CameraState.RUNNING)
+    assert old.opened == 1
+
+
+def test_a_stop_does_not_wait_for_a_camera_that_hangs_in_its_new_settings(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, hung = threading.Event(), threading.Event()
+
+    def slow(table: CameraConfig) -> Camera:
+        if "cups" in str(table):
+            opening.set()
+            hung.wait(60)
+        return open_camera(table)
+
+    monkeypatch.setattr("segdec_edge.station.run.open_camera", slow)
+    monkeypatch.setattr("segdec_edge.station.loop._CLOSE_S", 0.3)
+    with live(folder, CUPS.replace("[station]", "[station]\ntimeout_s = 0.5") + CAMERA) as now:
+        wait_until(lambda: len(now.rows) > 5)
+        change = now.station.change_recipe("other")
+        assert opening.wait(20)
+        assert now.station.change_recipe("cup").error == "recipe cup stays out: other is being loaded. Wait."
+    assert change.wait(20) and "other" in (change.error or "")
+    hung.set()
+    assert {row.recipe for row in now.rows if row.score is not None} == {"lid"}
 
 
 def test_triggers_while_a_camera_is_opened_anew_are_unknown_and_accounted_for(tmp_path: Path) -> None:
