@@ -16,6 +16,7 @@ from segdec_edge.pictures import read_picture
 from segdec_edge.types import BoolMask
 from segdec_edge.view import View
 
+CameraName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Pixel = Annotated[int, Field(ge=0)]
 Side = Annotated[int, Field(ge=1)]

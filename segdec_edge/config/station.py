@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -12,11 +12,16 @@ from segdec_edge.config.camera import CameraConfig, ReplayConfig, trigger_of
 from segdec_edge.config.drift import DriftConfig
 from segdec_edge.config.load import Settings, beside, check, read_toml
 from segdec_edge.config.parts import PartsConfig
-from segdec_edge.config.recipes import DEFAULT, RecipeConfig, RecipeName, fill_bundle, with_changes
-from segdec_edge.config.rules import DebounceConfig, RuleConfig, ViewConfig, refuse_debounce, refuse_unused_mask
+from segdec_edge.config.recipes import DEFAULT, RecipeConfig, RecipeName, fill_bundle, refuse_kept, with_changes
+from segdec_edge.config.rules import (
+    CameraName,
+    DebounceConfig,
+    RuleConfig,
+    ViewConfig,
+    refuse_debounce,
+    refuse_unused_mask,
+)
 from segdec_edge.errors import ConfigError
-
-CameraName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
 
 class InspectionConfig(Settings):
@@ -79,6 +84,8 @@ class StationConfig(Settings):
 
     @model_validator(mode="after")
     def _cameras_of_recipes(self) -> StationConfig:
+        for camera in self.all_cameras:
+            refuse_kept(camera, self.recipes)
         for name, recipe in self.recipes.items():
             for camera in self.all_cameras:
                 try:
@@ -130,8 +137,11 @@ class StationConfig(Settings):
     @model_validator(mode="after")
     def _tables_fit_the_cameras(self) -> StationConfig:
         known = [camera.name for camera in self.all_cameras]
-        if unknown := sorted(self.views.keys() - set(known)):
-            raise ValueError(f"views.{unknown[0]} is of no camera here, wanted one of: {', '.join(known)}. Correct it.")
+        tables = {"": self.views} | {f"recipes.{name}.": recipe.views for name, recipe in self.recipes.items()}
+        for where, views in tables.items():
+            if unknown := sorted(views.keys() - set(known)):
+                where = f"{where}views.{unknown[0]}"
+                raise ValueError(f"{where} is of no camera here, wanted one of: {', '.join(known)}. Correct it.")
         for camera in self.all_cameras:
             trigger = trigger_of(camera)
             refuse_debounce(self.debounce, triggered=trigger != "free", camera=camera.name)
@@ -150,8 +160,12 @@ class StationConfig(Settings):
 
     @model_validator(mode="after")
     def _masks_have_an_effect(self) -> StationConfig:
-        for view in (self.view, *self.views.values()):
-            refuse_unused_mask(self.rule, view)
+        for name, recipe in self.all_recipes.items():
+            for camera in self.all_cameras:
+                try:
+                    refuse_unused_mask(self.rule_of(recipe), self.view_of(camera.name, recipe))
+                except ValueError as error:
+                    raise ValueError(f"recipes.{name}: {error}" if self.recipes else str(error)) from error
         return self
 
     @property
@@ -167,9 +181,14 @@ class StationConfig(Settings):
         known = ", ".join(camera.name for camera in self.all_cameras)
         raise ConfigError(f"no camera {name!a} in this file, wanted one of: {known}. Correct the name.")
 
-    def view_of(self, camera: str) -> ViewConfig:
-        """What is looked at in a camera's pictures."""
-        return self.views.get(camera, self.view)
+    def rule_of(self, recipe: RecipeConfig) -> RuleConfig:
+        """What a recipe counts as a defect."""
+        return self.rule if recipe.rule is None else recipe.rule
+
+    def view_of(self, camera: str, recipe: RecipeConfig | None = None) -> ViewConfig:
+        """What is looked at in a camera's pictures; by the station's tables alone without a recipe."""
+        own = None if recipe is None else recipe.view_of(camera)
+        return self.views.get(camera, self.view) if own is None else own
 
 
 def load_station(path: Path) -> StationConfig:

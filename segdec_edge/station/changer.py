@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Protocol
 
 from segdec_edge.errors import RecipeError, SegdecError
@@ -18,6 +18,8 @@ _log = logging.getLogger(__name__)
 
 Alarm = Callable[[str, str], None]
 """raised(name, message), as of station.alarms."""
+Refit = Callable[[str, str], AbstractContextManager[Callable[[], None]]]
+"""The cameras opened as another recipe (from, to) wants them, and held until the function that it gives is called."""
 ALARM = "recipe"
 BUG = "its loading ended by a fault of its own (traceback in the log)."
 
@@ -70,7 +72,8 @@ class Changer:
 
     One thread loads beside the running recipe, for one lane after the other; while it does, each lane needs the memory
     of two. A recipe that one lane refuses is swapped in nowhere: all go on with the one they have, an alarm is raised
-    and says why. swapped is told of what was swapped in, before a next request is taken.
+    and says why. swapped is told of what was swapped in, before a next request is taken. refit opens the cameras whose
+    settings differ; it is asked once all is loaded.
     """
 
     def __init__(
@@ -78,9 +81,10 @@ class Changer:
         lanes: Sequence[Running],
         alarm: Alarm | None = None,
         swapped: Callable[[Sequence[Loaded]], None] | None = None,
+        refit: Refit | None = None,
     ) -> None:
         self._lanes = tuple(lanes)
-        self._alarm, self._swapped = alarm or _logged, swapped or _silent
+        self._alarm, self._swapped, self._refit = alarm or _logged, swapped or _silent, refit or _as_they_are
         self._lock = threading.Lock()
         self._running: Change | None = None
         self._closing = False
@@ -121,7 +125,7 @@ class Changer:
         try:
             with ExitStack() as opened:
                 loaded = self._load(change.name, opened)
-                if self._swap(loaded):
+                if self._swap(change.name, loaded):
                     opened.pop_all()
                     try:
                         self._tell(loaded)
@@ -147,13 +151,15 @@ class Changer:
                 raise RecipeError(f"{loaded[0].bundle}: was changed while it was opened for each camera. Swap again.")
         return loaded
 
-    def _swap(self, loaded: Sequence[Loaded]) -> bool:
-        """Whether it was not too late for it."""
-        with self._lock:
-            if self._closing:
-                return False
-            for lane, one in zip(self._lanes, loaded, strict=True):
-                lane.swap(one)
+    def _swap(self, name: str, loaded: Sequence[Loaded]) -> bool:
+        """Whether it was not too late for it. Raises RecipeError where a camera does not take its settings."""
+        with self._refit(self._lanes[0].current().recipe, name) as go_on:
+            with self._lock:
+                if self._closing:
+                    return False
+                for lane, one in zip(self._lanes, loaded, strict=True):
+                    lane.swap(one)
+            go_on()
         return True
 
     def _tell(self, loaded: Sequence[Loaded]) -> None:
@@ -172,6 +178,10 @@ class Changer:
     def _refused(self, change: Change, error: str) -> None:
         self._alarm(ALARM, error)
         change.finish(error=error)
+
+
+def _as_they_are(old: str, new: str) -> AbstractContextManager[Callable[[], None]]:
+    return nullcontext(lambda: None)
 
 
 def _logged(name: str, message: str) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from segdec_edge.errors import CameraError, CameraIdle, CameraLost, EndOfStream, FrameLost
 from segdec_edge.station.alarms import Alarms
 from segdec_edge.station.events import CameraEvent, CameraState
+from segdec_edge.station.refit import REASON, Opener, Refit
 from segdec_edge.station.supervisor import Turn, guarded, itself, join_all, start_thread
 from segdec_edge.types import Camera, Frame
 
@@ -32,8 +33,6 @@ READ_GRACE_S = 1.0
 """How much longer than its own time limit a read may take before its thread is abandoned."""
 HUNG_THREADS = 4
 """As many abandoned threads of one camera may hang at a time; then it waits until one comes back."""
-
-Opener = Callable[[], Camera]
 
 
 class Feed:
@@ -63,6 +62,7 @@ class Feed:
         self._hung: list[Thread] = []
         self._failures = 0
         self._closing = False
+        self._refit: Refit | None = None
 
     @property
     def state(self) -> CameraState:
@@ -74,6 +74,22 @@ class Feed:
 
     def start(self) -> None:
         self._begin(wait=False)
+
+    @property
+    def refit_limit_s(self) -> float:
+        """How long it may take to leave a read, close the camera and open it again."""
+        return self._grab.timeout_s + READ_GRACE_S + CALL_LIMIT_S + OPEN_LIMIT_S
+
+    def refit(self, open_camera: Opener) -> Refit:
+        """Close the camera and open it so, from the next frame on; as before where that cannot be. One at a time."""
+        refit = Refit(open_camera)
+        with self._changed:
+            if self.ended or self._leaving():
+                refit.fail("it has ended. Start the station with this recipe.")
+            else:
+                self._refit = refit
+            self._changed.notify_all()
+        return refit
 
     def stop(self) -> None:
         """Let the worker leave at the next frame, once what was triggered is through."""
@@ -116,7 +132,11 @@ class Feed:
             error = guarded(lambda: self._serve(turn), itself)
             if turn.abandoned:
                 return
-            if error is None or isinstance(error, EndOfStream):
+            if error is None:
+                continue  # to be opened otherwise, or the station stops
+            if self._refuses_refit(error):
+                continue
+            if isinstance(error, EndOfStream):
                 self._end(None)
             elif self._is_final(error):
                 self._end(error if isinstance(error, CameraError) else CameraLost(_told(error)))
@@ -127,14 +147,15 @@ class Feed:
             self._end(None)
 
     def _serve(self, turn: Turn) -> Exception | None:
-        """Open the camera and read it until it ends, is lost or the station stops."""
+        """Open the camera and read it until it ends, is lost, is to be opened otherwise or the station stops."""
+        refit = self._wished()
         self._enter(CameraState.OPENING, turn=turn)
         turn.begin("open", OPEN_LIMIT_S)
-        camera = self._open_camera()
+        camera = self._open_camera() if refit is None else refit.begin()()
         try:
             camera.__enter__()
             turn.done()
-            if not turn.abandoned:
+            if not turn.abandoned and (refit is None or self._stays(refit, turn)):
                 self._run(camera, turn)
         finally:
             turn.begin("close", CALL_LIMIT_S)
@@ -143,16 +164,50 @@ class Feed:
             turn.done()
         return None
 
+    def _wished(self) -> Refit | None:
+        """The settings to open with, where others are asked for and still wanted."""
+        with self._changed:
+            if self._refit is not None and self._refit.dropped:
+                self._refit = None
+            return self._refit
+
+    def _stays(self, refit: Refit, turn: Turn) -> bool:
+        """Whether the camera, open with the wished settings, is to run with them from now on."""
+        stays = refit.stays(lambda: self._off(turn))
+        with self._changed:
+            if self._refit is refit:
+                self._refit = None
+            if stays:
+                self._open_camera = refit.open_camera
+        return stays
+
+    def _refuses_refit(self, error: Exception) -> bool:
+        """Whether only the wished settings failed: the camera is opened as it was, at once."""
+        refit = self._refit
+        if refit is None or not refit.tried:
+            return False
+        self._fail_refit(_told(error))
+        return True
+
+    def _fail_refit(self, reason: str) -> None:
+        with self._changed:
+            refit, self._refit = self._refit, None
+        if refit is not None:
+            refit.fail(reason)
+
     def _run(self, camera: Camera, turn: Turn) -> None:
         self.total = getattr(camera, "total", None)
         self._enter(CameraState.RUNNING, turn=turn)
         self.opened.set()
         while self._grab.is_finite and not self._go.wait(0.05):
-            if self._off(turn):
+            if self._off(turn) or self._wished():
                 return
         watched = _Watched(camera, turn)
         self._grab.begin()
         while not turn.abandoned and not self._grab.is_through(self._leaving()):
+            if self._wished() is not None:
+                self._grab.lost(REASON)
+                return
             self._grab.step(watched, turn)
             if self._state is CameraState.STALLED:
                 self._enter(CameraState.RUNNING, "frames again", turn)
@@ -184,6 +239,7 @@ class Feed:
         if turn.thread is not None:
             self._hung.append(turn.thread)
         _log.error("camera %s: thread abandoned: %s", self.name, reason)
+        self._fail_refit(reason)
         if self._leaving():
             self._grab.lost(reason)
             self._end(None)
@@ -198,6 +254,7 @@ class Feed:
         self.error = error
         if error is not None:
             self._alarms.raised(f"camera {self.name}", f"ended: {error}")
+        self._fail_refit(str(error) if error else "it has ended. Start the station with this recipe.")
         self._grab.lost(str(error) if error else "the camera has ended")
         self._enter(CameraState.ENDED, str(error) if error else "")
         self.opened.set()
@@ -208,7 +265,7 @@ class Feed:
         wait_s = longest * random.uniform(0.5, 1.0)  # several cameras of one switch must not all come at once
         self._enter(CameraState.BACK_OFF, f"next try in {wait_s:.1f} s")
         with self._changed:
-            self._changed.wait_for(lambda: self._off(turn), wait_s)
+            self._changed.wait_for(lambda: self._off(turn) or self._refit is not None, wait_s)
 
     def _enter(self, state: CameraState, reason: str = "", turn: Turn | None = None) -> None:
         with self._changed:

@@ -83,7 +83,7 @@ class Grab:
         self._register, self._lane, self._alarms = around.register, around.lane, around.alarms
         self._go, self._wait_for_room = around.go, around.wait_for_room
         self._lock = Lock()
-        self._next = 0
+        self._next = self._floor = 0
         self._base = self._expected = 0
         self._heard = 0.0
         self._running = False
@@ -120,7 +120,7 @@ class Grab:
     def lost(self, reason: str) -> None:
         """The camera object is gone, and the frame that nobody has looked at is old by now."""
         with self._lock:
-            self._running, self._reason = False, reason
+            self._running, self._reason, self._floor = False, reason, self._next
         if self.source.policy == "latest" and self.intake.clear():
             self.drops["camera lost"] += 1
 
@@ -191,7 +191,12 @@ class Grab:
             self.drops["a newer one came"] += 1
 
     def _newest_as_part(self, frame: Frame) -> Part | None:
-        """In the lane's thread: the frame that it takes becomes a part, unless it is too old to say anything."""
+        """In the lane's thread: the frame that it takes becomes a part, unless it is too old to say anything, or its
+        camera was lost since.
+        """
+        if frame.sequence < self._floor:
+            self.drops["camera lost"] += 1
+            return None
         if time.monotonic_ns() - frame.captured_monotonic_ns > self.timeout_s * 1e9:
             self.drops["too old"] += 1
             return None

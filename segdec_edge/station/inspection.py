@@ -16,7 +16,7 @@ from segdec_edge.errors import BackendError, FrameLost, PictureError, SegdecErro
 from segdec_edge.heat import Grid, grid_of, regions_of
 from segdec_edge.pictures import prepare, refuse_flat, refuse_other_size
 from segdec_edge.types import Backend, BoolMask, Frame, Label, Pixels, Prediction, Region, Verdict
-from segdec_edge.view import WHOLE, SizeHW, View
+from segdec_edge.view import WHOLE, View
 
 _REASON_LENGTH = 500
 
@@ -51,10 +51,6 @@ class Inspector:
     @property
     def backend(self) -> Backend:
         return self._backend
-
-    def seen_hw(self, picture_hw: SizeHW) -> SizeHW:
-        """(height, width) of what the view shows of a picture of this size. Raises PictureError."""
-        return self._view.size_in(picture_hw)
 
     def inspect(self, frame: Frame, part_id: str) -> Verdict:
         """Judge one frame. A picture that shows nothing, a backend that fails or gives no prediction: UNKNOWN."""

@@ -105,12 +105,11 @@ class Lane:
             self._open = open_judges or self._open
             self._office.swap(judges)
 
-    def seen_hw(self) -> dict[str, SizeHW]:
-        """What each camera's view showed of its last picture, (height, width) in pixels, by the camera's name; without
-        cameras that gave none yet. Raises PictureError where a view sticks out of it.
+    def pictures_hw(self) -> dict[str, SizeHW]:
+        """The size of each camera's last picture, (height, width) in pixels, by the camera's name; without cameras that
+        gave none yet.
         """
-        judges, sizes = self.judges, dict(self._pictures_hw)
-        return {} if judges is None else {name: judges.inspectors[name].seen_hw(size) for name, size in sizes.items()}
+        return dict(self._pictures_hw)
 
     def check(self, now_ns: int) -> int | None:
         """For the watch: see a backend that hangs, and put another in its place."""
@@ -281,11 +280,12 @@ class Lane:
 
     def _ready(self, intake: Intake, one: Part | Frame) -> Part | None:
         """The part with its prepared picture; None where its verdict is given already."""
+        now = self.judges  # asked before: a frame of a camera that is opened for another recipe is none of that one's
         part = intake.as_part(one)
         if part is None or part.settled:
             return None
         part.stage_ms["wait"] = (time.monotonic_ns() - part.queued_ns) / 1e6
-        judges = self._judge_of(part)
+        judges = now if part.judges is None else self._office.judge_of(part)
         if judges is None:
             self._register.settle_unknown(part, REPLACED)
             return None

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from threading import Event, Lock
 
@@ -29,6 +30,7 @@ from segdec_edge.station.lane import Opener as JudgesOpener
 from segdec_edge.station.outlet import Outlet
 from segdec_edge.station.part import Part, new_run_id, part_id
 from segdec_edge.station.recorder import Recorder
+from segdec_edge.station.refit import Opener, refitted
 from segdec_edge.station.register import Register, unjudged
 from segdec_edge.station.setup import StationSource, Tuning
 from segdec_edge.station.statistics import RunSummary, Statistics
@@ -138,6 +140,13 @@ class Station:
         if self._changer is None:
             raise RecipeError(f"recipe {name!a}: this station has none to change to. Add [recipes] to its file.")
         return self._changer.request(name)
+
+    def refit(self, openers: Mapping[str, Opener]) -> AbstractContextManager[Callable[[], None]]:
+        """Cameras, by name, opened otherwise: held once all are open, until the function that it gives is called.
+
+        Where it is not called, each is opened as it was. Raises RecipeError where one cannot be opened.
+        """
+        return refitted(self._feeds, openers)
 
     def summary(self) -> RunSummary:
         """The figures as they are now."""

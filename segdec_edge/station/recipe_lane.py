@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from functools import partial
 
 from segdec_edge.errors import RecipeError
 from segdec_edge.station.lane import Lane
 from segdec_edge.station.recipes import Loaded, Recipes
 
+Refitted = Callable[[str, str], Collection[str]]
+
+
+def _none(old: str, new: str) -> Collection[str]:
+    return ()
+
 
 class LaneRecipes:
     """`first` judges until another is swapped in. open() is the lane's opener; bind() before a swap.
 
+    refitted: of which cameras the settings differ between two recipes; what their pictures are like now says nothing.
     A recipe is opened again with the very bundle it had, by its digest: what else lies there by then is for a change.
     """
 
-    def __init__(self, recipes: Recipes, first: str) -> None:
-        self._recipes, self._first = recipes, first
+    def __init__(self, recipes: Recipes, first: str, refitted: Refitted = _none) -> None:
+        self._recipes, self._first, self._refitted = recipes, first, refitted
         self._first_digest: str | None = None
         self._lane: Lane | None = None
 
@@ -39,7 +47,9 @@ class LaneRecipes:
 
     def load(self, name: str) -> Loaded:
         """A recipe for this lane's cameras, warm and checked, for pictures as they give now. Raises SegdecError."""
-        return self._recipes.load(name, seen_hw={} if self._lane is None else self._lane.seen_hw())
+        known = {} if self._lane is None else self._lane.pictures_hw()
+        other = self._refitted(self.current().recipe, name) if known else ()
+        return self._recipes.load(name, pictures_hw={camera: hw for camera, hw in known.items() if camera not in other})
 
     def swap(self, new: Loaded) -> None:
         """Judge with `new` from the next part on."""

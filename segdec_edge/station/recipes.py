@@ -17,25 +17,36 @@ from segdec_edge.bundle import META, MODEL, Bundle, read_bundle
 from segdec_edge.config.recipes import RecipeConfig
 from segdec_edge.decision import Rule
 from segdec_edge.errors import PictureError, RecipeError
+from segdec_edge.heat import grid_of
 from segdec_edge.pictures import refuse_other_size
 from segdec_edge.profile import Profile
 from segdec_edge.runtime import hand_over, open_backend
 from segdec_edge.runtime.reference import reference_of
 from segdec_edge.station.inspection import Inspector
 from segdec_edge.station.selfcheck import self_check
-from segdec_edge.types import Backend
-from segdec_edge.view import SizeHW
+from segdec_edge.types import Backend, BoolMask
+from segdec_edge.view import WHOLE, SizeHW, View
 
 _log = logging.getLogger(__name__)
 
 Open = Callable[[Bundle, str], Backend]
-MakeRule = Callable[[float], Rule]
+MakeRule = Callable[[RecipeConfig, float], Rule]
+Look = Callable[[RecipeConfig, str], tuple[View, BoolMask | None]]
+"""What a recipe looks at in a camera's pictures, and the mask (H, W) of what it ignores. May raise ConfigError."""
 Refuse = Callable[[str, RecipeConfig], None]
 MakeInspectors = Callable[[str, RecipeConfig, Bundle, Backend, Rule], Mapping[str, Inspector]]
 
 
 def _refuse_none(name: str, config: RecipeConfig) -> None:
     pass
+
+
+def _threshold_alone(config: RecipeConfig, threshold: float) -> Rule:
+    return Rule(threshold)
+
+
+def _whole(config: RecipeConfig, camera: str) -> tuple[View, BoolMask | None]:
+    return WHOLE, None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,20 +74,21 @@ class Loaded:
 class Recipes:
     """Loads recipes by name. load() may run in any thread; what it gives then belongs to the thread that uses it.
 
-    make_rule: the station's rule at a threshold. make_inspectors: one for each camera. refuse raises RecipeError on a
-    recipe that this station cannot change to, before its bundle is looked at.
+    make_rule: a recipe's rule at a threshold. make_inspectors: one for each camera. look: what the recipe looks at.
+    refuse raises RecipeError on a recipe that this station cannot change to, before its bundle is looked at.
     """
 
     def __init__(
         self,
         table: Mapping[str, RecipeConfig],
         make_inspectors: MakeInspectors,
-        make_rule: MakeRule = Rule,
+        make_rule: MakeRule = _threshold_alone,
         opener: Open = open_backend,
         refuse: Refuse = _refuse_none,
+        look: Look = _whole,
     ) -> None:
         self._table, self._make_inspectors, self._make_rule, self._open = table, make_inspectors, make_rule, opener
-        self._refuse = refuse
+        self._refuse, self._look = refuse, look
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,12 +98,12 @@ class Recipes:
         self,
         name: str,
         *,
-        seen_hw: Mapping[str, SizeHW] | None = None,
+        pictures_hw: Mapping[str, SizeHW] | None = None,
         unchecked: bool = False,
         bundle_digest: str | None = None,
     ) -> Loaded:
-        """Open, warm and check a recipe's bundle. seen_hw: what each camera's view shows now, (height, width) in pixels
-        by the camera's name, where that is known.
+        """Open, warm and check a recipe's bundle. pictures_hw: the size of each camera's pictures, (height, width) in
+        pixels by the camera's name, where that is known.
 
         unchecked: a bundle without reference pictures is fine, as at a station's start. bundle_digest: no other bundle
         than this one will do. Raises SegdecError, and leaves nothing open then.
@@ -102,9 +114,9 @@ class Recipes:
         bundle = read_bundle(config.bundle)
         if bundle_digest is not None:
             _refuse_other_bundle(bundle, bundle_digest, name)
-        if not config.any_size:
-            for camera, size_hw in (seen_hw or {}).items():
-                _refuse_size(bundle, size_hw, f"recipe {name}: camera {camera}")
+        for camera, picture_hw in (pictures_hw or {}).items():
+            source = f"recipe {name}: camera {camera}"
+            _refuse_pictures(bundle, picture_hw, source, config.any_size, *self._look(config, camera))
         with ExitStack() as opened:
             backend = self._open(bundle, config.backend)
             opened.callback(backend.close)
@@ -138,7 +150,7 @@ class Recipes:
         own, given = config.threshold, backend.spec.threshold
         if own is not None and own != given:
             _log.warning("recipe %s: threshold %g from the station's file overrides %g of the bundle", name, own, given)
-        return self._make_rule(given if own is None else own)
+        return self._make_rule(config, given if own is None else own)
 
 
 def _stamp(bundle: Path) -> tuple[int, ...]:
@@ -160,10 +172,16 @@ def _refuse_other_bundle(bundle: Bundle, digest: str, name: str) -> None:
         )
 
 
-def _refuse_size(bundle: Bundle, size_hw: SizeHW, source: str) -> None:
-    shown = np.broadcast_to(np.uint8(0), size_hw)  # of this size, without its memory
+def _refuse_pictures(
+    bundle: Bundle, picture_hw: SizeHW, source: str, any_size: bool, view: View, ignore: BoolMask | None
+) -> None:
+    shown = np.broadcast_to(np.uint8(0), picture_hw)  # of this size, without its memory
     try:
-        refuse_other_size(shown, bundle.spec.source_hw, source)
+        grid_of(view, picture_hw, bundle.spec.heatmap_hw, ignore)
+    except PictureError as error:
+        raise RecipeError(f"{source}: {error}") from error
+    try:
+        refuse_other_size(shown, None if any_size else bundle.spec.source_hw, source, view)
     except PictureError as error:
         raise RecipeError(str(error)) from error
 

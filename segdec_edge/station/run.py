@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from functools import partial
 
 from rich.console import Console
@@ -33,7 +34,8 @@ from segdec_edge.station.setup import StationSource, Tuning
 from segdec_edge.station.statistics import RunSummary
 from segdec_edge.station.stop import Stop
 from segdec_edge.station.table import LiveTable
-from segdec_edge.types import Backend
+from segdec_edge.types import Backend, BoolMask, Camera
+from segdec_edge.view import View
 
 
 def run(config: StationConfig, console: Console | None = None, stop: Stop | None = None) -> RunSummary:
@@ -61,13 +63,14 @@ def make_station(
     config: StationConfig, recorder: Recorder, run_id: str, alarms: Alarms, stop: Stop | None = None
 ) -> Station:
     """The station of a file, with nothing opened yet but its ledger."""
-    config = _as_its_recipe_wants(config)
+    written, config = config, _as_its_recipe_wants(config)
     cameras = config.all_cameras
     served: dict[str, list[CameraConfig]] = {}
     for camera in cameras:
         served.setdefault(_lane_of(config, camera), []).append(camera)
     first = config.station.recipe
-    lanes = {name: LaneRecipes(_recipes(config, own), first) for name, own in served.items()}
+    openers = partial(_openers, written)
+    lanes = {name: LaneRecipes(_recipes(written, own), first, openers) for name, own in served.items()}
     station = Station(
         [_source(config, camera) for camera in cameras],
         {name: lane.open for name, lane in lanes.items()},
@@ -81,31 +84,51 @@ def make_station(
     for name, lane in lanes.items():
         lane.bind(station.lane(name))
     if config.recipes:
-        station.serve_recipes(Changer(list(lanes.values()), alarms.raised, partial(_swapped, recorder, alarms)))
+        changer = Changer(
+            list(lanes.values()),
+            alarms.raised,
+            partial(_swapped, recorder, alarms),
+            lambda old, new: station.refit(openers(old, new)),
+        )
+        station.serve_recipes(changer)
     return station
 
 
 def _as_its_recipe_wants(config: StationConfig) -> StationConfig:
     """The file with the changes of the first recipe in its cameras' tables."""
-    recipe = config.all_recipes[config.station.recipe]
-    if not recipe.camera:
-        return config
-    source = f"recipes.{config.station.recipe}.camera"
-    changed = tuple(with_changes(camera, recipe.camera, source) for camera in config.all_cameras)
+    changed = tuple(_set_for(config, config.station.recipe, camera) for camera in config.all_cameras)
     if config.camera is None:
         return config.model_copy(update={"cameras": changed})
     return config.model_copy(update={"camera": changed[0]})
 
 
-def _recipes(config: StationConfig, cameras: Sequence[CameraConfig]) -> Recipes:
-    running = config.all_recipes[config.station.recipe].camera
+def _set_for(config: StationConfig, name: str, camera: CameraConfig) -> CameraConfig:
+    """A camera's table of the file, with what a recipe changes in it."""
+    changes = config.all_recipes[name].camera
+    return with_changes(camera, changes, f"recipes.{name}.camera") if changes else camera
 
+
+def _openers(config: StationConfig, old: str, new: str) -> dict[str, Callable[[], Camera]]:
+    """How to open the cameras whose settings differ between two recipes, by the camera's name."""
+    if new not in config.all_recipes:  # told when it is loaded
+        return {}
+    tables = [(_set_for(config, old, camera), _set_for(config, new, camera)) for camera in config.all_cameras]
+    return {after.name: partial(open_camera, after) for before, after in tables if after != before}
+
+
+def _recipes(config: StationConfig, cameras: Sequence[CameraConfig]) -> Recipes:
     def refuse(name: str, recipe: RecipeConfig) -> None:
-        if recipe.camera != running:
-            raise RecipeError(
-                f"recipe {name} changes settings of the camera ({', '.join(recipe.camera) or 'back to its table'}),"
-                f' wanted the running ones. Start the station with it: station.recipe = "{name}".'
-            )
+        for camera in cameras:
+            running, wished = (_source(config, _set_for(config, one, camera)).source for one in (first, name))
+            if other := [
+                one.name for one in fields(running) if getattr(running, one.name) != getattr(wished, one.name)
+            ]:
+                raise RecipeError(
+                    f"recipe {name} changes how the station serves camera {camera.name} ({', '.join(other)}), wanted"
+                    f' that as it runs. Start the station with it: station.recipe = "{name}".'
+                )
+
+    first = config.station.recipe
 
     def inspectors(
         name: str, recipe: RecipeConfig, bundle: Bundle, backend: Backend, rule: Rule
@@ -114,7 +137,17 @@ def _recipes(config: StationConfig, cameras: Sequence[CameraConfig]) -> Recipes:
             camera.name: _inspector(config, name, recipe, camera, backend, rule, bundle.digest) for camera in cameras
         }
 
-    return Recipes(config.all_recipes, inspectors, config.rule.rule, refuse=refuse)
+    def rule(recipe: RecipeConfig, threshold: float) -> Rule:
+        return config.rule_of(recipe).rule(threshold)
+
+    def look(recipe: RecipeConfig, camera: str) -> tuple[View, BoolMask | None]:
+        view = config.view_of(camera, recipe)
+        return view.view(), view.ignored()
+
+    for recipe in config.all_recipes.values():  # a mask that cannot be read is told now, not at the change
+        for camera in cameras:
+            look(recipe, camera.name)
+    return Recipes(config.all_recipes, inspectors, rule, refuse=refuse, look=look)
 
 
 def _inspector(
@@ -126,7 +159,7 @@ def _inspector(
     rule: Rule,
     digest: str,
 ) -> Inspector:
-    view = config.view_of(camera.name)
+    view = config.view_of(camera.name, recipe)
     return Inspector(
         backend,
         rule,

@@ -46,6 +46,17 @@ def test_the_recipe_it_starts_with_fills_the_station(tmp_path: Path) -> None:
     assert config.all_recipes["lid"] == RecipeConfig(bundle=tmp_path / "lid.bundle")
 
 
+@pytest.mark.parametrize(
+    ("table", "lid"),
+    [("exposure_us = 50.0", ""), ("", "camera = { exposure_us = 50.0 }")],
+    ids=["table", "each recipe"],
+)
+def test_what_a_device_keeps_is_written_for_all(tmp_path: Path, table: str, lid: str) -> None:
+    text = TWO.replace('path = "pictures"', f'kind = "aravis"\n{table}').replace("rate_hz = 5", "exposure_us = 90.0")
+    config = load(tmp_path, text.replace("[recipes.cup]", f"{lid}\n[recipes.cup]"))
+    assert config.recipes["cup"].camera == {"exposure_us": 90.0}
+
+
 def test_an_old_file_is_one_recipe(tmp_path: Path) -> None:
     config = load(tmp_path, OLD)
     assert config.all_recipes == {"default": RecipeConfig(bundle=tmp_path / "parts.bundle", threshold=0.4)}
@@ -71,6 +82,10 @@ def test_an_old_file_is_one_recipe(tmp_path: Path) -> None:
         (TWO.replace("camera = { rate_hz = 5 }", "camera = 5"), "recipes.cup.camera is 5"),
         (OLD.replace("[camera]", 'recipe = "cup"\n[camera]'), "station.recipe is 'cup', but there is no [recipes]"),
         (OLD.replace('bundle = "parts.bundle"', ""), "station.bundle is missing"),
+        (
+            TWO.replace('path = "pictures"', 'kind = "aravis"').replace("rate_hz = 5", "exposure_us = 90.0"),
+            "recipes.lid.camera.exposure_us is missing: recipe cup sets it, and the device would keep that.",
+        ),
         (OLD + "[drift]\nwindow = 5", "drift.window is 5"),
         (OLD + "[drift]\nexpected_defects = 1.0", "drift.expected_defects is 1.0"),
         ("recipes = 4\n" + OLD, "recipes is 4: input should be a table"),

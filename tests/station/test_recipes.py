@@ -188,9 +188,9 @@ def test_a_camera_of_another_size_is_refused(lid: Path) -> None:
         inspectors,
     )
     with pytest.raises(RecipeError, match=r"recipe lid: camera right: a picture of 480x640 \(HxW\), trained on"):
-        recipes.load("lid", seen_hw={"left": (100, 200), "right": (480, 640)})
+        recipes.load("lid", pictures_hw={"left": (100, 200), "right": (480, 640)})
     for name, seen in (("lid", {"left": (105, 195)}), ("any", {"left": (480, 640)}), ("lid", {})):
-        recipes.load(name, seen_hw=seen).close()
+        recipes.load(name, pictures_hw=seen).close()
 
 
 class Line:
