@@ -20,7 +20,7 @@ from segdec_edge.station.judging import Judges
 from segdec_edge.station.setup import Tuning
 from segdec_edge.types import Label, Prediction
 from tests.fakes import FAKE_SPEC, FakeBackend, level
-from tests.station.scripted import BAD, GOOD, Line, TriggeredLine, running, wait_until
+from tests.station.scripted import BAD, GOOD, Line, TriggeredLine, running, shoot, wait_until
 
 SOFTWARE = {"trigger": "software", "timeout_s": 2.0}
 QUICK = Tuning(hang_s=0.3)
@@ -50,14 +50,6 @@ def hanging(release: threading.Event, after: int) -> Callable[[object], float]:
         return level(picture)
 
     return judge
-
-
-def shoot(station, count: int = 1) -> None:
-    wait_until(lambda: station.station.states()["camera"] is CameraState.RUNNING)
-    before = len(station.seen.verdicts)
-    for _ in range(count):
-        station.station.trigger("camera")
-    wait_until(lambda: len(station.seen.verdicts) == before + count)
 
 
 def test_hanging_backend_is_unknown_at_the_deadline_then_replaced(tmp_path: Path) -> None:

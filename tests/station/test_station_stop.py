@@ -175,8 +175,11 @@ def test_a_station_started_by_nohup_outlives_its_terminal(pictures: Path, tmp_pa
 
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="a pipe's size can be set on Linux only")
 def test_a_log_that_nobody_reads_holds_up_no_part(pictures: Path, tmp_path: Path) -> None:
-    for path in pictures.iterdir():  # pictures without contrast: each part is UNKNOWN, and a line of the log
-        cv2.imwrite(str(path), np.zeros((40, 60), np.uint8))
+    for number, path in enumerate(sorted(pictures.iterdir())):  # two faults in turn: each part is a line of the log
+        if number % 2:
+            path.write_bytes(b"")
+        else:
+            cv2.imwrite(str(path), np.zeros((40, 60), np.uint8))
     with segdec_run(tmp_path, "onnxruntime") as process:
         fcntl.fcntl(process.stderr.fileno(), fcntl.F_SETPIPE_SZ, 4096)
         until = len(rows_of(tmp_path)) + 150
