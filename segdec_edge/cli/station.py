@@ -14,11 +14,11 @@ from segdec_edge.cli.app import app, console
 def run(config: Annotated[Path, typer.Argument(help="station.toml")]) -> None:
     """Run a station until its camera ends, Ctrl-C or SIGTERM; every part gets one row in the ledger."""
     from segdec_edge.config.station import load_station
-    from segdec_edge.station.log_aside import log_aside
+    from segdec_edge.station.log_aside import LEAVE_S, log_aside
     from segdec_edge.station.run import run as run_station
 
     settings = load_station(config)
-    with log_aside():
+    with log_aside(leave_s=LEAVE_S):
         run_station(settings, console)
 
 

@@ -97,11 +97,15 @@ class ViewConfig(Settings):
 class DebounceConfig(Settings):
     """[debounce], for a free-running camera: the event DEFECT comes when at least `defects` of the last `frames` are
     DEFECT or UNKNOWN, and goes when fewer than `release` are (default: `defects`; less makes it hold on longer).
+
+    gap_s: after as long without a frame that was looked at (the camera stalled, the backend hung) the window starts
+    anew. By default as long as a silent camera is waited for; set it below what a part needs to pass.
     """
 
     frames: int = Field(ge=1, le=1000)
     defects: int = Field(ge=1)
     release: int | None = Field(default=None, ge=1)
+    gap_s: float = Field(default=5.0, gt=0, le=3600)
 
     @model_validator(mode="after")
     def _counts_fit(self) -> DebounceConfig:

@@ -30,8 +30,8 @@ class Debounce:
     is full the event is UNKNOWN, which the line rejects, unless `defects` bad ones were seen.
 
     reset() empties the window, for whatever breaks the row of frames: the camera was rebuilt, the bundle, the recipe or
-    the rule changed, or frames were not looked at for longer than a part needs to pass. The event is UNKNOWN then until
-    the window is full again, also where it was DEFECT: what stood before the camera may have gone.
+    the rule changed, or no frame was looked at for long. It sees none of these: its owner does (follow.Follower). The
+    event is UNKNOWN then until the window is full again, also where it was DEFECT: what stood there may have gone.
     """
 
     def __init__(self, frames: int, defects: int, release: int | None = None) -> None:

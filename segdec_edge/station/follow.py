@@ -44,7 +44,10 @@ class Follower:
         self._lock = Lock()
         self._debounces: dict[str, Debounce] = {}
         self._since_ns: dict[str, int] = {}
+        self._seen_ns: dict[str, int] = {}
+        self._gap_ns = 0
         if debounce is not None:
+            self._gap_ns = round(debounce.gap_s * 1e9)
             numbers = debounce.frames, debounce.defects, debounce.release
             self._debounces = {name: Debounce(*numbers) for name in free}
         self._watches: dict[str, tuple[AnyJudges, DriftWatch | None]] = {}
@@ -68,9 +71,13 @@ class Follower:
                     self._drifted(part.camera, note)
 
     def event(self, camera: str) -> Label | None:
-        """What the last frames of a free-running camera say together; None without [debounce]."""
+        """What the last frames of a free-running camera say together; None without [debounce]. UNKNOWN also where the
+        last one that was looked at is too old to say anything of what is there now.
+        """
         one = self._debounces.get(camera)
-        return None if one is None else one.label
+        if one is None:
+            return None
+        return Label.UNKNOWN if self._gap_s(camera, time.monotonic_ns()) is not None else one.label
 
     def interrupted(self, camera: str) -> None:
         """The row of frames broke: the camera was lost. Frames from before, which may still wait, count no more."""
@@ -117,9 +124,19 @@ class Follower:
         one = self._debounces.get(part.camera)
         if one is None or part.opened_ns < self._since_ns.get(part.camera, 0):
             return
+        if (gap_s := self._gap_s(part.camera, part.opened_ns)) is not None:
+            if one.label is not Label.UNKNOWN:
+                self._note("event", f"UNKNOWN: no frame was looked at for {gap_s:.1f} s", part.camera)
+            one.reset()
+        self._seen_ns[part.camera] = max(part.opened_ns, self._seen_ns.get(part.camera, 0))
         event = one.add(label)
         if event.changed:
             self._note("event", f"{event.label.value}: {event.bad} of the last {event.seen} frames not OK", part.camera)
+
+    def _gap_s(self, camera: str, now_ns: int) -> float | None:
+        """How long ago the last frame of the window came, where that is too long."""
+        gap_ns = now_ns - self._seen_ns.get(camera, now_ns)
+        return gap_ns / 1e9 if gap_ns > self._gap_ns else None
 
     def _reset(self, camera: str) -> None:
         if camera in self._debounces:

@@ -173,7 +173,7 @@ class Grab:
             self._unknown(self._open(number), "no picture came: a gap in the camera's frame numbers")
         part = self._open(sequence, taken if isinstance(taken, Frame) else None)
         if isinstance(taken, FrameLost):
-            self._unknown(part, str(taken), taken.source)
+            self._without_picture(part, taken)
         else:
             self.frames += 1
             self._enqueue(part)
@@ -183,6 +183,7 @@ class Grab:
             self.drops["lost by the camera"] += missing
         if isinstance(taken, FrameLost):
             self.drops["incomplete"] += 1
+            self._lane.pictures.unusable(self.name, str(taken))
             return
         self.frames += 1
         if not self._go.is_set():
@@ -211,6 +212,10 @@ class Grab:
             self._unknown(part, NOT_READY)
         elif not self._lane.enter(part, self.intake):
             self._unknown(part, f"overrun: {self.source.queue} parts wait for their verdict already")
+
+    def _without_picture(self, part: Part, lost: FrameLost) -> None:
+        self._lane.pictures.unusable(self.name, str(lost))
+        self._unknown(part, str(lost), lost.source)
 
     def _unknown(self, part: Part, reason: str, source: str | None = None) -> None:
         part.source = source or part.source

@@ -165,7 +165,7 @@ class Inspector:
 def infer_all(backend: Backend, prepared: Sequence[Pixels]) -> list[Prediction]:
     """One prediction of batch size 1 for each prepared picture (H, W, C), by one call. They may be several cameras'.
 
-    Raises BackendError where the backend fails or answers in another shape than asked.
+    Raises BackendError where the backend fails, or answers in another shape than asked or in no floating-point numbers.
     """
     batch = prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
     prediction = backend.infer(batch)
@@ -176,6 +176,9 @@ def infer_all(backend: Backend, prepared: Sequence[Pixels]) -> list[Prediction]:
         )
     if prediction.heatmap.shape != wanted:
         raise BackendError(f"heat map of shape {prediction.heatmap.shape}, wanted {wanted}. Export the bundle again.")
+    for name, values in (("scores", prediction.score), ("a heat map", prediction.heatmap)):
+        if values.dtype.kind != "f":  # a score cut to an integer is 0: it would pass as OK
+            raise BackendError(f"{name} of type {values.dtype}, wanted float32. Export the bundle again.")
     return [Prediction(prediction.score[i : i + 1], prediction.heatmap[i : i + 1]) for i in range(count)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from segdec_edge.station.inspection import Inspector, infer_all
 from segdec_edge.station.part import Part
 from segdec_edge.station.supervisor import guarded, itself
 from segdec_edge.types import Backend, Frame, Label, Pixels, Prediction, Verdict
+
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 
 
 class AnyJudges(Protocol):
@@ -132,6 +135,11 @@ def same_recipe(one: AnyJudges, other: AnyJudges) -> bool:
 def unusable(verdict: Verdict) -> bool:
     """Whether the backend's prediction held nothing to decide by."""
     return verdict.label is Label.UNKNOWN and verdict.score is None
+
+
+def fault_of(verdict: Verdict) -> str:
+    """The reason without what differs from frame to frame: its name, and every number (contrast, bytes, numbers)."""
+    return _NUMBER.sub("0", verdict.reason.replace(" ".join(verdict.source.split()), ""))
 
 
 def told(error: Exception) -> str:

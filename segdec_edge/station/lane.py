@@ -17,6 +17,7 @@ from segdec_edge.station.intake import Intake
 from segdec_edge.station.judging import AnyJudges, Work, bug, by_judges, judged, predicted, told, unusable, work_of
 from segdec_edge.station.office import Office
 from segdec_edge.station.part import Part
+from segdec_edge.station.picture_watch import PictureWatch
 from segdec_edge.station.register import Register
 from segdec_edge.station.supervisor import Turn, guarded, itself, join_all, start_thread
 from segdec_edge.types import Frame
@@ -67,6 +68,7 @@ class Lane:
         self._in_hand: list[Part] = []
         self._hung: list[Thread] = []
         self._pictures_hw: dict[str, SizeHW] = {}
+        self.pictures = PictureWatch(alarms)
         self._failures = self._reopened = self._first = 0
         self._reason: type[Exception] | None = None
         self._closing = False
@@ -144,8 +146,10 @@ class Lane:
         if isinstance(prepared, Exception):
             if bug(prepared) is not None:
                 self._alarms.raised("prepare", told(prepared), prepared)
+            self.pictures.unusable(part.camera, told(prepared))
             self._register.settle_unknown(part, told(prepared))
             return False
+        self.pictures.usable(part.camera)
         part.judges, part.prepared = judges, prepared
         return True
 

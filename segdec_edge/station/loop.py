@@ -24,7 +24,7 @@ from segdec_edge.station.feed import Feed
 from segdec_edge.station.follow import Follower
 from segdec_edge.station.grab import Around, Grab, Source
 from segdec_edge.station.inspection import Inspector
-from segdec_edge.station.judging import Judges
+from segdec_edge.station.judging import Judges, fault_of
 from segdec_edge.station.lane import Lane
 from segdec_edge.station.lane import Opener as JudgesOpener
 from segdec_edge.station.outlet import Outlet
@@ -89,7 +89,7 @@ class Station:
             if isinstance(grab, TriggeredGrab):
                 grab.entered = self._entered
         self._changer: Changer | None = None
-        self._issued, self._last_reason, self._issuing = Counter[str](), "", Lock()
+        self._issued, self._last_fault, self._issuing = Counter[str](), dict[str, str](), Lock()
         self._watch = self._make_watch()
         self.alarms.listen(self._note_alarm)
 
@@ -274,8 +274,9 @@ class Station:
         self._statistics.add(verdict, lost=frame is None, stage_ms=part.stage_ms)
         with self._issuing:
             self._issued[part.camera] += 1
-            new = verdict.label is Label.UNKNOWN and verdict.reason != self._last_reason
-            self._last_reason = verdict.reason if new else self._last_reason
+            new = verdict.label is Label.UNKNOWN and fault_of(verdict) != self._last_fault.get(part.camera)
+            if new:
+                self._last_fault[part.camera] = fault_of(verdict)
         if new:  # the same fault at 60 Hz is one line
             _log.warning("part %s is UNKNOWN: %s", verdict.part_id, verdict.reason)
 

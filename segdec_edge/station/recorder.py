@@ -36,6 +36,9 @@ HELD = 10_000
 BATCH = 512
 NOTES = 1000
 RETRY_S = (0.5, 10.0)
+CALM_S = 10.0
+"""How long every row must have been written before the alarm is over, once all that were held are. On a disk that is
+almost full some rows go in and the next do not, again and again; as long as the longest wait before another try."""
 CLOSE_S = 30.0
 
 _Row = tuple[Verdict, Frame | None, int]
@@ -69,7 +72,8 @@ class Recorder:
         self._waiting: deque[_Row] = deque()
         self._notes: deque[tuple[str, str, str]] = deque(maxlen=NOTES)
         self._batch = BATCH
-        self._pictures = 0
+        self._pictures = self._owed = self._told = 0
+        self._failed_s: float | None = None
         self._changed = Condition()
         self._closing = self._closed = False
         self._thread: Thread | None = None
@@ -150,13 +154,14 @@ class Recorder:
 
     def _work(self) -> None:
         wait_s, last = RETRY_S[0], False
-        while (batch := self._next_batch()) or self._notes:
+        while (batch := self._next_batch()) is not None:
             error = self._error_of(batch)
             if error is None:
                 self._recorded(batch)
                 error = self._write_notes()
             if error is None:
                 wait_s, self._batch = RETRY_S[0], min(BATCH, 2 * self._batch)
+                self._calm()
                 continue
             self._failed(error)
             self._batch = max(1, self._batch // 2)  # the last room of a disk is too little for many rows at once
@@ -166,10 +171,13 @@ class Recorder:
                 last = self._changed.wait_for(lambda: self._closing, wait_s)  # one more try when the station ends
             wait_s = min(RETRY_S[1], 2 * wait_s)
 
-    def _next_batch(self) -> list[_Row]:
-        """The rows that wait, left in place; without any there are notes, or the end has come."""
+    def _next_batch(self) -> list[_Row] | None:
+        """The rows that wait, left in place; without any there are notes, or an alarm may be over; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._waiting) or bool(self._notes) or self._closing)
+            calm_s = None if self._failed_s is None else CALM_S
+            self._changed.wait_for(lambda: bool(self._waiting) or bool(self._notes) or self._closing, calm_s)
+            if self._closing and not self._waiting and not self._notes and self._failed_s is None:
+                return None
             if not self._is_full():
                 self._changed.wait_for(self._is_full, LINGER_S)
             return [self._waiting[index] for index in range(min(self._batch, len(self._waiting)))]
@@ -200,16 +208,30 @@ class Recorder:
                 self._waiting.popleft()
                 self._pictures -= picture is not None
             self.recorded += len(batch)
-            recovered, self.failure = self.failure is not None, None
+            self._owed -= min(self._owed, len(batch))
             self._changed.notify_all()
-        if recovered:
-            self._alarms.cleared("ledger", f"it takes rows again; {self.lost} were lost meanwhile")
+
+    def _calm(self) -> None:
+        """The ledger took what it was given. End the alarm once all that was held is written, and some time without a
+        failure is over, or the station.
+        """
+        if self._failed_s is None:
+            return
+        with self._changed:
+            self.failure = None
+            self._changed.notify_all()
+        if self._owed or self._notes:
+            return
+        if self._closing or time.monotonic() - self._failed_s >= CALM_S:
+            self._failed_s, lost, self._told = None, self.lost - self._told, self.lost
+            self._alarms.cleared("ledger", f"it takes rows again; {lost} were lost meanwhile")
 
     def _failed(self, error: Exception) -> None:
         ours = isinstance(error, OutputError)
         told = str(error) if ours else f"the ledger failed by a fault of its own: {type(error).__name__}: {error}"
         with self._changed:
             self.failure = error if isinstance(error, OutputError) else OutputError(told)
+            self._owed, self._failed_s = len(self._waiting), time.monotonic()
             dropped = self._drop_pictures()
             self._changed.notify_all()
         for verdict in dropped:

@@ -139,7 +139,7 @@ class TriggeredGrab(Grab):
 
     def _given(self, part: Part, taken: Frame | FrameLost) -> None:
         if isinstance(taken, FrameLost):
-            self._unknown(part, str(taken), taken.source)
+            self._without_picture(part, taken)
             return
         self.frames += 1
         part.frame, part.source = taken, taken.source

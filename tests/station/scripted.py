@@ -17,7 +17,7 @@ from segdec_edge.errors import CameraError, CameraIdle, CameraLost, EndOfStream,
 from segdec_edge.outputs.archive import Archive
 from segdec_edge.outputs.ledger import Ledger, Row, read_rows
 from segdec_edge.station.alarms import Alarms
-from segdec_edge.station.events import CameraEvent
+from segdec_edge.station.events import CameraEvent, CameraState
 from segdec_edge.station.grab import Source
 from segdec_edge.station.inspection import Inspector
 from segdec_edge.station.judging import Judges
@@ -189,6 +189,15 @@ class Running:
 
     def active(self) -> set[str]:
         return {alarm.name for alarm in self.alarms.active()}
+
+
+def shoot(one: Running, count: int = 1) -> None:
+    """Trigger the camera, and wait for the verdicts."""
+    wait_until(lambda: one.station.states()["camera"] is CameraState.RUNNING)
+    before = len(one.seen.verdicts)
+    for _ in range(count):
+        one.station.trigger("camera")
+    wait_until(lambda: len(one.seen.verdicts) == before + count)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def test_a_clock_that_is_set_changes_no_order_and_no_verdict(tmp_path: Path, clo
         follower = Follower(
             one.alarms,
             partial(one.station._recorder.note),
-            debounce=DebounceConfig(frames=12, defects=12),
+            debounce=DebounceConfig(frames=12, defects=12, gap_s=600.0),
             free=["camera"],
         )
         one.station.follower = follower

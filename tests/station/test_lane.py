@@ -20,7 +20,7 @@ from segdec_edge.station.judging import Judges
 from segdec_edge.station.setup import Tuning
 from segdec_edge.types import Label, Prediction
 from tests.fakes import FAKE_SPEC, FakeBackend, level
-from tests.station.scripted import BAD, GOOD, Line, TriggeredLine, running, wait_until
+from tests.station.scripted import BAD, GOOD, Line, TriggeredLine, running, shoot, wait_until
 
 SOFTWARE = {"trigger": "software", "timeout_s": 2.0}
 QUICK = Tuning(hang_s=0.3)
@@ -50,14 +50,6 @@ def hanging(release: threading.Event, after: int) -> Callable[[object], float]:
         return level(picture)
 
     return judge
-
-
-def shoot(station, count: int = 1) -> None:
-    wait_until(lambda: station.station.states()["camera"] is CameraState.RUNNING)
-    before = len(station.seen.verdicts)
-    for _ in range(count):
-        station.station.trigger("camera")
-    wait_until(lambda: len(station.seen.verdicts) == before + count)
 
 
 def test_hanging_backend_is_unknown_at_the_deadline_then_replaced(tmp_path: Path) -> None:
@@ -138,8 +130,27 @@ def crooked(shape: str) -> Callable[[], object]:
                     return Prediction(good.score * np.nan, good.heatmap)
                 case "heat":
                     return Prediction(good.score, good.heatmap[:, 1:])
+                case "heat of another size each time":
+                    self.calls.append(0)
+                    return Prediction(good.score, np.zeros((1, 4, 4 + len(self.calls)), np.float32))
+                case "heat without its batch":
+                    return Prediction(good.score, good.heatmap[0])
                 case "scores":
                     return Prediction(np.zeros(3, np.float32), good.heatmap)
+                case "one score for all":
+                    return Prediction(good.score[0], good.heatmap)
+                case "too few":
+                    return Prediction(good.score[1:], good.heatmap[1:])
+                case "too many":
+                    return Prediction(np.repeat(good.score, 2), np.repeat(good.heatmap, 2, axis=0))
+                case "integers":
+                    return Prediction(good.score.astype(np.int64), good.heatmap)
+                case "heat in integers":
+                    return Prediction(good.score, good.heatmap.astype(np.uint8))
+                case "text":
+                    return Prediction(np.array(["0.1"] * len(good.score)), good.heatmap)
+                case "nothing":
+                    return None
                 case "backend error":
                     raise BackendError("device lost")
                 case _:
@@ -148,17 +159,44 @@ def crooked(shape: str) -> Callable[[], object]:
     return Crooked(level)
 
 
-@pytest.mark.parametrize("shape", ["nan", "heat", "scores", "backend error", "bug"])
+SHAPES = (
+    *("nan", "heat", "heat of another size each time", "heat without its batch", "scores", "one score for all"),
+    *("too few", "too many", "integers", "heat in integers", "text", "nothing", "backend error", "bug"),
+)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_unusable_prediction_is_unknown_an_alarm_and_over_when_it_is_over(tmp_path: Path, shape: str) -> None:
     backend = crooked(shape)
     line = TriggeredLine([[GOOD] * 99])
-    with running(tmp_path, {"camera": line}, lambda: backend, **SOFTWARE) as one:
+    with running(tmp_path, {"camera": line}, lambda: backend, **SOFTWARE, deadline_ms=5000.0) as one:
         shoot(one, 3)
         wait_until(lambda: "backend" in one.active())
         backend.bad = False
         shoot(one, 2)
         wait_until(lambda: "backend" not in one.active())
     assert one.seen.labels() == ["UNKNOWN"] * 3 + ["OK"] * 2
+    assert not any("late" in row.reason for row in one.rows)
+
+
+@pytest.mark.parametrize("shape", ["too few", "too many", "heat of another size each time"])
+def test_of_a_batch_that_is_answered_crookedly_no_part_takes_anothers_verdict(tmp_path: Path, shape: str) -> None:
+    backend = crooked(shape)
+    greys = {"a": GOOD, "b": BAD, "c": GOOD}
+    lines = {name: TriggeredLine([[grey] * 50]) for name, grey in greys.items()}
+    with running(tmp_path, lines, lambda: backend, tuning=Tuning(batch_ms=200.0), **SOFTWARE) as one:
+        for camera in lines:
+            wait_until(lambda: one.station.states()[camera] is CameraState.RUNNING)  # noqa: B023 - it runs at once
+        for number in range(4):
+            backend.bad = number < 2
+            for camera in lines:
+                one.station.trigger(camera)
+            wait_until(lambda: len(one.seen.verdicts) == 3 * number + 3)  # noqa: B023 - it runs at once
+        wait_until(lambda: not one.active())
+    assert max(backend.calls) == 3
+    for camera, grey in greys.items():
+        labels = [one.label.value for one in one.seen.of(camera)]
+        assert labels == ["UNKNOWN"] * 2 + ["DEFECT" if grey == BAD else "OK"] * 2
 
 
 def test_backend_that_fails_again_and_again_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,7 @@ def test_rows_are_held_and_written_once_the_ledger_takes_them_again(
     tmp_path: Path, archive: Archive, make_verdict, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(module, "RETRY_S", (0.02, 0.05))
+    monkeypatch.setattr(module, "CALM_S", 0.1)
     path, alarms = tmp_path / "ledger.sqlite", Alarms()
     with closing(Broken(path, "run")) as ledger, Recorder(ledger, archive, 2, alarms=alarms) as recorder:
         ledger.error = error
@@ -163,8 +164,56 @@ def test_rows_are_held_and_written_once_the_ledger_takes_them_again(
         assert recorder.wait_for_room(0.1)  # what fails holds up nobody
         ledger.error = None
         wait_until(lambda: recorder.recorded == 10)
-        assert not alarms.active()
+        wait_until(lambda: not alarms.active())  # with nothing more to record
+        assert recorder.failure is None
     assert [row.sequence for row in read_rows(path)] == list(range(10))
+
+
+class Tight(Broken):
+    """Takes rows and refuses them in turns, as a disk on which some room is made again and again."""
+
+    takes = False
+
+    def write_all(self, verdicts) -> None:
+        self.takes = not self.takes
+        if not self.takes:
+            raise OutputError("the disk is full")
+        super().write_all(verdicts)
+
+
+def test_a_disk_that_takes_some_rows_and_not_the_next_is_one_alarm(
+    tmp_path: Path, archive: Archive, make_verdict, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", (0.01, 0.01))
+    alarms = Alarms()
+    with closing(Tight(tmp_path / "ledger.sqlite", "run")) as ledger, Recorder(ledger, archive, alarms=alarms) as one:
+        for sequence in range(30):  # none is ever held for long: each is written at the second try
+            one.put(make_verdict(sequence), None)
+            wait_until(lambda: one.waiting == 0)
+        assert [alarm.name for alarm in alarms.active()] == ["ledger"]
+    assert one.recorded == 30
+    assert not alarms.active()  # told also where the station ends before it was calm for long
+    assert caplog.text.count("alarm ledger:") == caplog.text.count("alarm ledger cleared") == 1
+
+
+def test_an_alarm_lasts_until_all_that_was_held_is_written(
+    tmp_path: Path, archive: Archive, make_verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", (0.01, 0.01))
+    monkeypatch.setattr(module, "CALM_S", 0.0)
+    monkeypatch.setattr(module, "BATCH", 1)
+    alarms, waiting = Alarms(), []
+    with closing(Broken(tmp_path / "ledger.sqlite", "run")) as ledger, Recorder(ledger, archive, alarms=alarms) as one:
+        alarms.listen(lambda alarm: waiting.append((alarm.active, one.waiting)))
+        for _ in range(2):  # a new one each time: it had recovered
+            ledger.error = OutputError("the disk is full")
+            for sequence in range(5):
+                one.put(make_verdict(one.recorded + sequence), None)
+            wait_until(lambda: one.failure is not None)
+            ledger.error = None
+            wait_until(lambda: not alarms.active())
+    assert [active for active, _ in waiting] == [True, False] * 2
+    assert [left for active, left in waiting if not active] == [0, 0]
 
 
 def test_the_last_room_of_a_disk_is_used_by_fewer_rows_at_once(

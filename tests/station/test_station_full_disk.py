@@ -16,13 +16,23 @@ import pytest
 from segdec_edge.outputs.archive import Archive
 from segdec_edge.outputs.ledger import read_rows
 from segdec_edge.outputs.ledger_check import check_ledger
-from segdec_edge.station import keeper
+from segdec_edge.station import keeper, recorder
 from tests.deploy.bright_parts import SIZE_HW, bright_bundle
 from tests.fakes import plain_part
 from tests.station.scripted import BAD, GOOD, Line, running, wait_until
 
 
-def test_on_a_full_disk_inspection_goes_on_and_every_output_is_told(small_disk: Path) -> None:
+def fill(path: Path) -> None:
+    """Take all room of its disk."""
+    with path.open("wb", buffering=0) as every, suppress(OSError):
+        while every.write(bytes(4096)):
+            pass
+
+
+def test_on_a_full_disk_inspection_goes_on_and_every_output_is_told(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "CALM_S", 0.3)
     line = Line([[GOOD] * 600 + ["idle"]], pause_s=0.005)
     filler = small_disk / "filler"
     filler.write_bytes(bytes(880_000))
@@ -38,6 +48,36 @@ def test_on_a_full_disk_inspection_goes_on_and_every_output_is_told(small_disk: 
     assert [row.part_id for row in one.rows] == [verdict.part_id for verdict in one.seen.verdicts]
 
 
+def test_a_disk_that_stays_full_is_one_alarm_and_the_next_time_another(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Room for some of the rows that are held is no end of it; room for all of them is."""
+    monkeypatch.setattr(recorder, "RETRY_S", (0.05, 0.1))
+    monkeypatch.setattr(recorder, "CALM_S", 0.3)
+    line = Line([[GOOD] * 600 + ["hang"] + [GOOD] * 200 + ["idle"]], pause_s=0.002)
+    filler, spare = small_disk / "filler", small_disk / "spare"
+    filler.write_bytes(bytes(780_000))
+    spare.write_bytes(bytes(40_000))
+    with running(small_disk, {"camera": line}, policy="lossless", timeout_s=60.0, queue=64) as one:
+        wait_until(lambda: "ledger" in one.active(), 60.0)
+        wait_until(lambda: len(one.seen.verdicts) == 600, 60.0)
+        held = one.station._recorder.waiting
+        spare.unlink()
+        wait_until(lambda: one.station._recorder.waiting < held)
+        time.sleep(1.0)
+        assert one.station._recorder.waiting and "ledger" in one.active()
+        assert caplog.text.count("alarm ledger:") == 1
+        filler.unlink()
+        wait_until(lambda: "ledger" not in one.active(), 60.0)
+        fill(filler)
+        line.release.set()
+        wait_until(lambda: len(one.seen.verdicts) == 800 and "ledger" in one.active(), 60.0)
+        filler.unlink()
+    assert not one.error
+    assert check_ledger(one.path).parts == 800
+    assert caplog.text.count("alarm ledger:") == caplog.text.count("alarm ledger cleared") == 2
+
+
 def test_where_only_the_archive_is_full_pictures_stop_and_come_again(
     small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,9 +87,7 @@ def test_where_only_the_archive_is_full_pictures_stop_and_come_again(
     with running(tmp_path, {"camera": line}, archive=archive, policy="lossless", timeout_s=60.0, queue=64) as one:
         wait_until(lambda: archive.total_bytes > 0, 60.0)
         filler = small_disk / "filler"
-        with filler.open("wb", buffering=0) as every, suppress(OSError):
-            while every.write(bytes(4096)):
-                pass
+        fill(filler)
         wait_until(lambda: one.active() == {"archive"}, 60.0)
         until = len(one.seen.verdicts) + 100
         wait_until(lambda: len(one.seen.verdicts) > until, 60.0)

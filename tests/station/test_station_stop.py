@@ -126,8 +126,10 @@ def test_ledger_that_cannot_grow_leaves_every_part_accounted_for(pictures: Path,
 
 
 @contextmanager
-def segdec_run(folder: Path, backend: str, *before: str) -> Iterator[subprocess.Popen[str]]:
-    """The real command on a real runtime, once it has recorded 10 parts."""
+def segdec_run(
+    folder: Path, backend: str, *before: str, pipe_bytes: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """The real command on a real runtime, once it has recorded 10 parts. pipe_bytes: what its log may hold unread."""
     bright_bundle(folder / "lid.bundle", None)
     (folder / "station.toml").write_text(
         f'[station]\nbundle = "lid.bundle"\nbackend = "{backend}"\nany_size = true\n'
@@ -136,6 +138,8 @@ def segdec_run(folder: Path, backend: str, *before: str) -> Iterator[subprocess.
     command = [*before, sys.executable, "-m", "segdec_edge", "run", str(folder / "station.toml")]
     env = {**os.environ, "PYTHONPATH": str(Path(segdec_edge.__file__).parents[1])}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env) as process:
+        if pipe_bytes is not None:
+            fcntl.fcntl(process.stderr.fileno(), fcntl.F_SETPIPE_SZ, pipe_bytes)
         watchdog = threading.Timer(LIMIT_S, process.kill)
         watchdog.start()
         while not (folder / "ledger.sqlite").is_file() or len(rows_of(folder)) < 10:
@@ -173,12 +177,19 @@ def test_a_station_started_by_nohup_outlives_its_terminal(pictures: Path, tmp_pa
         assert process.wait() == 0
 
 
+def two_faults_in_turn(pictures: Path) -> None:
+    """Each part is a line of the log."""
+    for number, path in enumerate(sorted(pictures.iterdir())):
+        if number % 2:
+            path.write_bytes(b"")
+        else:
+            cv2.imwrite(str(path), np.zeros((40, 60), np.uint8))
+
+
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="a pipe's size can be set on Linux only")
 def test_a_log_that_nobody_reads_holds_up_no_part(pictures: Path, tmp_path: Path) -> None:
-    for path in pictures.iterdir():  # pictures without contrast: each part is UNKNOWN, and a line of the log
-        cv2.imwrite(str(path), np.zeros((40, 60), np.uint8))
-    with segdec_run(tmp_path, "onnxruntime") as process:
-        fcntl.fcntl(process.stderr.fileno(), fcntl.F_SETPIPE_SZ, 4096)
+    two_faults_in_turn(pictures)
+    with segdec_run(tmp_path, "onnxruntime", pipe_bytes=4096) as process:
         until = len(rows_of(tmp_path)) + 150
         while len(rows_of(tmp_path)) < until:
             assert process.poll() is None
@@ -186,6 +197,23 @@ def test_a_log_that_nobody_reads_holds_up_no_part(pictures: Path, tmp_path: Path
         process.send_signal(signal.SIGTERM)
         assert process.stderr.read().count("is UNKNOWN") >= 100
         assert process.wait() == 0
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="a pipe's size can be set on Linux only")
+def test_a_log_that_nobody_ever_reads_does_not_keep_the_command_from_ending(pictures: Path, tmp_path: Path) -> None:
+    two_faults_in_turn(pictures)
+    with segdec_run(tmp_path, "onnxruntime", pipe_bytes=4096) as process:
+        until = len(rows_of(tmp_path)) + 150
+        while len(rows_of(tmp_path)) < until:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(30.0) == 0
+        finally:
+            process.kill()
+    assert not list(tmp_path.glob("*-wal"))  # closed in order before it left
+    assert check_ledger(tmp_path / "ledger.sqlite").is_whole
 
 
 HANDLERS = """
