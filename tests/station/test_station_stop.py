@@ -247,3 +247,21 @@ def test_other_threads_leave_the_handlers_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGINT)]
+
+
+EARLY = """
+import signal, sys
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from segdec_edge.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_while_the_commands_are_imported_leaves_no_traceback() -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path(segdec_edge.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, check=False, env=env)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
