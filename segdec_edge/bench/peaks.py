@@ -113,6 +113,7 @@ def _onnxruntime(threads: int | None, model: bytes, given: NDArray[np.float32]) 
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3  # a constant that a plain product leaves unused is no news to the user
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda: session.run(["y"], {"x": given})
 
