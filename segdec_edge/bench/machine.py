@@ -25,7 +25,6 @@ PACKAGES = (
     "onnx",
     "onnxruntime",
     "opencv-python",
-    "opencv-python",
     "openvino",
     "pycuda",
     "tensorrt",

@@ -274,9 +274,10 @@ class Station:
         self._statistics.add(verdict, lost=frame is None, stage_ms=part.stage_ms)
         with self._issuing:
             self._issued[part.camera] += 1
-            new = verdict.label is Label.UNKNOWN and fault_of(verdict) != self._last_fault.get(part.camera)
-            if new:
-                self._last_fault[part.camera] = fault_of(verdict)
+            fault = fault_of(verdict) if verdict.label is Label.UNKNOWN else None
+            new = fault is not None and fault != self._last_fault.get(part.camera)
+            if fault is not None:
+                self._last_fault[part.camera] = fault
         if new:  # the same fault at 60 Hz is one line
             _log.warning("part %s is UNKNOWN: %s", verdict.part_id, verdict.reason)
 

@@ -30,8 +30,8 @@ class PictureWatch:
 
     def usable(self, camera: str) -> None:
         """A picture that shows something: the alarm is over."""
-        self._row[camera] = 0
-        self._alarms.cleared(_name(camera), "usable pictures again")
+        if self._row.pop(camera, 0) >= IN_A_ROW:
+            self._alarms.cleared(_name(camera), "usable pictures again")
 
 
 def _name(camera: str) -> str:

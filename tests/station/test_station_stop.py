@@ -186,14 +186,18 @@ def two_faults_in_turn(pictures: Path) -> None:
             cv2.imwrite(str(path), np.zeros((40, 60), np.uint8))
 
 
+def many_parts_later(process: subprocess.Popen[str], folder: Path) -> None:
+    until = len(rows_of(folder)) + 150
+    while len(rows_of(folder)) < until:
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="a pipe's size can be set on Linux only")
 def test_a_log_that_nobody_reads_holds_up_no_part(pictures: Path, tmp_path: Path) -> None:
     two_faults_in_turn(pictures)
     with segdec_run(tmp_path, "onnxruntime", pipe_bytes=4096) as process:
-        until = len(rows_of(tmp_path)) + 150
-        while len(rows_of(tmp_path)) < until:
-            assert process.poll() is None
-            time.sleep(0.05)
+        many_parts_later(process, tmp_path)
         process.send_signal(signal.SIGTERM)
         assert process.stderr.read().count("is UNKNOWN") >= 100
         assert process.wait() == 0
@@ -203,10 +207,7 @@ def test_a_log_that_nobody_reads_holds_up_no_part(pictures: Path, tmp_path: Path
 def test_a_log_that_nobody_ever_reads_does_not_keep_the_command_from_ending(pictures: Path, tmp_path: Path) -> None:
     two_faults_in_turn(pictures)
     with segdec_run(tmp_path, "onnxruntime", pipe_bytes=4096) as process:
-        until = len(rows_of(tmp_path)) + 150
-        while len(rows_of(tmp_path)) < until:
-            assert process.poll() is None
-            time.sleep(0.05)
+        many_parts_later(process, tmp_path)
         process.send_signal(signal.SIGTERM)
         try:
             assert process.wait(30.0) == 0
