@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,11 +74,16 @@ def under_other_light(
     """Score at most `most` of the exam's pictures, the defective ones first, under each change. Raises BackendError."""
     chosen = tuple(sorted(exam.samples, key=lambda sample: not sample.positive)[:most])
     found = []
-    for name, gain, offset in CHANGES:
+    for name, lit in exams_in_light(replace(exam, samples=chosen)):
         say(f"scoring {len(chosen)} pictures of both, {name}")
-        lit = replace(exam, samples=tuple(_Lit(sample, gain, offset) for sample in chosen))
         found.append(Lighting(name, compare(marks_of(before, lit), marks_of(after, lit))))
     return tuple(found)
+
+
+def exams_in_light(exam: Exam) -> Iterator[tuple[str, Exam]]:
+    """The same exam under each change of light, by the change's name."""
+    for name, gain, offset in CHANGES:
+        yield name, replace(exam, samples=tuple(_Lit(sample, gain, offset) for sample in exam.samples))
 
 
 def table_of(lighting: tuple[Lighting, ...]) -> str:
