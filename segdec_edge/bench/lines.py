@@ -67,7 +67,7 @@ def line_of(entrant: Entrant, measured: Measured) -> Line:
         size_bytes=form.size_bytes,
         latency=latency,
         per_picture_ms=latency.p50 / batch,
-        stages={name: float(np.median(taken[name])) if name in taken else None for name in STAGES},
+        stages={name: quantile(taken[name], 0.5) if name in taken else None for name in STAGES},
         samples={name: _plain(found) for name, found in taken.items()},
         device_time=stages.DEVICE in taken,
         cost=_cost(trial, batch, measured.load_ms[key]),

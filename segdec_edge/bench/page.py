@@ -17,7 +17,7 @@ from segdec_edge.bench.record import BenchRecord, Conditions, Line
 from segdec_edge.bench.text import FIRST, SECOND, Column, columns_of, notes, refusals
 
 SORT = """
-document.querySelectorAll("th").forEach((head) => head.addEventListener("click", () => {
+const sort = (head) => {
   const table = head.closest("table"), body = table.tBodies[0], place = head.cellIndex;
   const up = head.getAttribute("aria-sort") !== "ascending";
   const key = (row) => row.cells[place].dataset.value;
@@ -26,7 +26,13 @@ document.querySelectorAll("th").forEach((head) => head.addEventListener("click",
   table.querySelectorAll("th").forEach((one) => one.removeAttribute("aria-sort"));
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
   [...body.rows].sort((a, b) => less(key(a), key(b))).forEach((row) => body.append(row));
-}));
+};
+document.querySelectorAll("th").forEach((head) => {
+  head.addEventListener("click", () => sort(head));
+  head.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); sort(head); }
+  });
+});
 """
 
 

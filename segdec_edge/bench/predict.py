@@ -165,7 +165,8 @@ def _narrowed(layer: LayerCost, precision: Precision) -> LayerCost:
 
 
 def _engine_precision(name: str) -> Precision | None:
-    return "int8" if "int8" in name else "fp16" if "fp16" in name else None
+    """A mixed one is INT8 but for a few layers, as predict() counts it."""
+    return "int8" if name in ("int8", "mixed") else "fp16" if name == "fp16" else None
 
 
 def _near(one: Prediction, board: Board) -> str:

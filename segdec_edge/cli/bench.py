@@ -22,7 +22,7 @@ def bench(
         list[Path], typer.Argument(metavar="BUNDLE…", help="Bundles, and checkpoints (.pt: the plain torch peer).")
     ],
     backends: Annotated[str, typer.Option(help="all, or some of tensorrt,openvino,onnxruntime,torch.")] = "all",
-    precisions: Annotated[str, typer.Option(help="all, or some of fp32,fp16,int8, as the files are.")] = "all",
+    precisions: Annotated[str, typer.Option(help="all, or some of fp32,fp16,int8,mixed, as the files are.")] = "all",
     batch: Annotated[str, typer.Option(help="Pictures at a time, as 1,4,8.")] = "1",
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH,…: of checkpoints; a bundle has its own.")] = None,
     data: Annotated[str | None, typer.Option(help="Data set: real pictures to time, and accuracy.")] = None,
@@ -58,7 +58,7 @@ def bench(
     from segdec_edge.bench.text import in_words
     from segdec_edge.bench.text import markdown as as_markdown
     from segdec_edge.data.spec import parse_size
-    from segdec_edge.files import write_atomic
+    from segdec_edge.files import require_place, write_atomic
 
     wish = Wish(
         artefacts=tuple(artefacts),
@@ -81,6 +81,9 @@ def bench(
         peaks=peaks,
     )
     earlier = None if baseline is None else read_record(baseline)
+    for path in (json, html, markdown):
+        if path is not None:
+            require_place(path)
     with _progress() as progress:
         record = run_bench(job, progress=progress)
     if json is not None:

@@ -179,6 +179,8 @@ def test_own_measurements_narrow_the_range(bundle: Bundle) -> None:
     assert [seen.achieved for seen in own] == [0.4, 0.5, 0.6]
     (fp16,) = predict(bundle, board, own=own)
     assert fp16.most_ms / fp16.least_ms == pytest.approx(1.5)
+    mixed = made_line("m", 1.0, backend="tensorrt/sm86-mixed", precision="mixed", floor=made_floor(achieved=0.3))
+    assert [seen.precision for seen in seen_in([made_record(mixed)])] == ["int8"]
     (few,) = predict(bundle, board, own=own[:2])
     assert few.most_ms / few.least_ms == pytest.approx(1 / 0.176, rel=1e-3)
 

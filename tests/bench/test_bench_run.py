@@ -93,6 +93,7 @@ def test_every_line_has_its_figures(smoke: tuple[BenchRecord, Phases], bundle: B
     record, _ = smoke
     for line in record.lines:
         assert set(line.stages) == set(STAGES)
+        assert line.stages["infer"] == line.latency.p50  # the same calls, in both tables
         assert {name: (len(rows), len(rows[0])) for name, rows in line.samples.items()} == dict.fromkeys(
             ("prepare", "infer", "decide"), (SITTINGS, ROUNDS // SITTINGS * CALLS)
         )
@@ -173,6 +174,9 @@ def test_the_command_writes_all_it_was_asked_for(bundle: Bundle, tmp_path: Path)
     again = bench("--baseline", "r.json")
     assert again.returncode == 1, again.stdout + again.stderr
     assert "SLOWER" in again.stdout
+    refused = bench("--json", "none/r.json")
+    assert refused.returncode == 1 and "none/r.json: cannot be written" in refused.stderr
+    assert "trying" not in refused.stdout  # an hour of timing is not thrown away
 
 
 def test_what_is_not_asked_for_or_not_possible_is_told(bundle: Bundle) -> None:
@@ -187,6 +191,8 @@ def test_what_is_not_asked_for_or_not_possible_is_told(bundle: Bundle) -> None:
     assert "runs on torch alone" in only.not_run[0].reason
     with pytest.raises(ConfigError, match="--backends fast"):
         forms_of(Wish((bundle.path,), backends=("fast",)))
+    with pytest.raises(ConfigError, match="--precisions fp99: unknown, wanted all or some of fp32, fp16, int8, mixed"):
+        forms_of(Wish((bundle.path,), precisions=("int8", "fp99")))
     with pytest.raises(ConfigError, match="given twice"):
         forms_of(Wish((bundle.path, bundle.path)))
     with pytest.raises(ConfigError, match="nothing to bench runs here"):
