@@ -24,12 +24,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+from entry import one_line
 from turns import Contender, serve
 
 from segdec_edge.bench.machine import code_of, conditions, machine_of
 from segdec_edge.bundle import read_bundle
 from segdec_edge.config.load import check
 from segdec_edge.config.station import StationConfig
+from segdec_edge.files import require_place
 from segdec_edge.outputs.archive import open_archive
 from segdec_edge.outputs.ledger import Ledger
 from segdec_edge.runtime import open_backend
@@ -210,6 +212,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     asked = parser.parse_args()
     paths = sorted(path for path in asked.pictures.rglob("*") if path.suffix in (".jpg", ".png"))[:16]
+    read_bundle(asked.bundle)
+    if asked.output:
+        require_place(asked.output)
+    if not paths:
+        raise SystemExit(f"{asked.pictures}: holds no .jpg or .png")
+    if asked.peer and not asked.peer.is_file():
+        raise SystemExit(f"{asked.peer}: no such checkpoint")
     before = conditions()
     checkouts = {"ours": None} | ({"before": asked.before.resolve()} if asked.before else {})
     with tempfile.TemporaryDirectory() as name:
@@ -293,4 +302,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         _serve(sys.argv[2:])
     else:
-        main()
+        one_line(main)

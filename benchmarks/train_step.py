@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from entry import one_line
 from torch import Tensor, nn
 from torch.nn import functional
 from turns import Contender, serve
@@ -36,6 +37,7 @@ from segdec_edge.config.train import train_settings
 from segdec_edge.data.spec import parse_size
 from segdec_edge.data.targets import Example
 from segdec_edge.doctor import examine
+from segdec_edge.files import require_place
 from segdec_edge.model.convolution import SameConv2d
 from segdec_edge.model.norm import FeatureNorm
 from segdec_edge.model.segdecnet import SegDecNet
@@ -185,6 +187,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     size_hw = parse_size(arguments.size)
+    if arguments.output:
+        require_place(arguments.output)
     names = {"ours": None, "plain fp32": None, "plain bf16": None}
     checkouts = names | ({"before": arguments.before.resolve()} if arguments.before else {})
     turns: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
@@ -242,4 +246,4 @@ if __name__ == "__main__":
         stepping = stepper(sys.argv[2], parse_size(sys.argv[3]), float(sys.argv[4]))
         serve(lambda: timed_turn(stepping))
     else:
-        main()
+        one_line(main)

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-import numpy as np
-
 from segdec_edge.bench import stages
 from segdec_edge.bench.count import LayerCost, compulsory_bytes, layers_of
 from segdec_edge.bench.forms import TORCH, Form, reference_key
+from segdec_edge.bench.predict import board_floors
 from segdec_edge.bench.record import Accuracy, Ceiling, Cost, Floor, Line, Quantiles, Ratio, Samples, Throughput
 from segdec_edge.bench.roofline import ceiling_name, floor_of
 from segdec_edge.bench.stages import STAGES, Trial
@@ -77,6 +76,7 @@ def line_of(entrant: Entrant, measured: Measured) -> Line:
         throughput=_throughput(entrant, measured),
         accuracy=measured.accuracy.get(key),
         floor=floor,
+        board_floors_ms=board_floors(layers, compulsory),
         flags=tuple(flag for flag in (outlier_flag(infer), _peak_flag(floor)) if flag),
     )
 

@@ -121,6 +121,18 @@ def predict(bundle: Bundle, board: Board, batch: int = 1, own: Sequence[Seen] = 
     return tuple(found)
 
 
+def board_floors(layers: Sequence[LayerCost], compulsory: int) -> dict[str, float]:
+    """Least milliseconds of one batch as its layers are, on every board whose peaks for them are known."""
+    used = {layer.precision for layer in layers} - {"fp32"}
+    able = {
+        name: board
+        for name, board in boards().boards.items()
+        if all(getattr(board, precision) is not None for precision in used)
+    }
+    floors = {name: floor_of(layers, compulsory, board.ceiling(), median_ms=1.0) for name, board in able.items()}
+    return {name: floor.floor_ms for name, floor in floors.items() if floor is not None}
+
+
 def in_words(bundle: Bundle, board: Board, batch: int, found: Sequence[Prediction]) -> str:
     lines = [f"PREDICTED, NOT MEASURED: {bundle.path.name} on {board.name}, batch {batch}"]
     for one in found:

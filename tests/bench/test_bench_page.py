@@ -104,6 +104,16 @@ def test_the_tables_for_a_readme_are_made_of_the_record() -> None:
     assert len(widths) <= 2
 
 
+def test_floors_on_boards_are_told_once_an_artefact() -> None:
+    floors = {"orin-nano-super": 2.5, "agx-orin-64": 0.75}
+    both = [made_line("fast", 10.0, backend=name, board_floors_ms=floors) for name in ("onnxruntime", "openvino")]
+    text, page = markdown(made_record(PLAIN, *both)), bench_page(made_record(PLAIN, *both))
+    assert "| form | precision | batch | orin-nano-super | agx-orin-64 |" in text
+    assert text.count("| fast | fp32 | 1 | 2.50 | 0.75 |") == 1
+    assert "On boards that are not here" in page and page.count('data-value="0.75"') == 1
+    assert "not here" not in markdown(RECORD) + bench_page(RECORD)
+
+
 def test_the_terminal_says_what_is_timed_and_what_is_not() -> None:
     text = in_words(RECORD)
     assert RECORD.timed in text and RECORD.not_timed in text

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from segdec_edge.bench.forms import Form, Wish, forms_of
+from segdec_edge.bench.predict import boards
 from segdec_edge.bench.record import BenchRecord, Line, read_record
 from segdec_edge.bench.run import Job, Progress, data_name, made_pictures, run_bench
 from segdec_edge.bench.stages import STAGES, Trial, require_room, try_form
@@ -113,7 +114,8 @@ def test_every_line_has_its_figures(smoke: tuple[BenchRecord, Phases], bundle: B
     assert ours.sha256 == bundle.meta.model.sha256
     assert ours.floor is not None and ours.floor.operations == ours.operations
     assert ours.operations is not None and record.lines[3].operations == 2 * ours.operations > 0
-    assert record.lines[0].operations is None  # a checkpoint has no graph
+    assert set(ours.board_floors_ms) == set(boards().boards) and min(ours.board_floors_ms.values()) > 0
+    assert record.lines[0].operations is None and not record.lines[0].board_floors_ms  # a checkpoint has no graph
     for line in record.lines:
         over = reference_key_of(line, record)
         if line.ratio is not None:  # what the table's own columns give
