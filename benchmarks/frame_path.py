@@ -1,6 +1,7 @@
 """What a frame costs from the file to the durable row, stage by stage, in the real station with a real bundle.
 
-    python benchmarks/frame_path.py PARTS.bundle --pictures FOLDER --peer CHECKPOINT.pt -o results/frame_path.json
+    python benchmarks/frame_path.py PARTS.bundle --pictures FOLDER --peer CHECKPOINT.pt \
+        -o benchmarks/results/frame_path.json
 
 The station replays pictures at a rate below what the backend takes, so nothing waits in a queue. Stages are medians of
 wall time; `around` is the time from a frame's capture to its verdict less inference. Wall time leaves out what other
@@ -31,7 +32,6 @@ from segdec_edge.bench.machine import code_of, conditions, machine_of
 from segdec_edge.bundle import read_bundle
 from segdec_edge.config.load import check
 from segdec_edge.config.station import StationConfig
-from segdec_edge.files import require_place
 from segdec_edge.outputs.archive import open_archive
 from segdec_edge.outputs.ledger import Ledger
 from segdec_edge.runtime import open_backend
@@ -212,6 +212,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     asked = parser.parse_args()
     paths = sorted(path for path in asked.pictures.rglob("*") if path.suffix in (".jpg", ".png"))[:16]
+    from segdec_edge.files import require_place  # not at the top: an earlier checkout has none
+
     read_bundle(asked.bundle)
     if asked.output:
         require_place(asked.output)

@@ -1,12 +1,13 @@
 """How cost grows: resolution, width, batch, cameras, data set in training, ledger. Exponents, knees, one plot an axis.
 
-    python benchmarks/scale.py --bundle PARTS.bundle --axes resolution,width -o benchmarks/results/scale.json
+    python benchmarks/scale.py --bundle PARTS.bundle -o benchmarks/results/scale.json --axes resolution,width
 
 Every point is a process of its own, written down at once: run it again and it goes on where it was killed; --again
 measures the chosen axes anew. The bundle is only for the cameras; networks for the other axes are untrained ones. The
-ledger's points up to 10^6 rows are those of results/ledger_scale.json; --ledger-rows measures others. A knee is where
-the local exponent is farthest from the fitted one; `sigmas` says whether the samples' spread explains it. 10^7 rows
-need 8 GB in --folder and, on a busy core, more than an hour: --axes ledger --ledger-rows 10000000 --folder DISK.
+ledger's points are those of results/ledger_scale.json; --ledger-rows measures others, and those alone count then:
+--axes ledger --ledger-rows 10000 100000 1000000 10000000 --folder DISK needs 8 GB there and, on a busy core, more than
+an hour. A knee is where the local exponent is farthest from the fitted one; `sigmas` says whether the samples' spread
+explains it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -115,14 +116,24 @@ def earlier_ledger() -> Iterator[tuple[str, dict[str, Any]]]:
         )
 
 
+def lend_ledger(known: dict[str, Any], rows: Sequence[int]) -> None:
+    """Points of ledger_scale.py where none are asked for. Not both: of two days they would make a knee of the machine's
+    state."""
+    if rows:
+        for name in [name for name, point in known.items() if "source" in point]:
+            del known[name]
+        return
+    if not any(point["axis"] == "ledger" for point in known.values()):
+        known.update(earlier_ledger())
+
+
 def work(asked: argparse.Namespace, record: dict[str, Any], place: Path) -> None:
     known: dict[str, Any] = record.setdefault("points", {})
     if "ledger" in asked.axes:
-        for name, point in earlier_ledger():
-            known.setdefault(name, point)
+        lend_ledger(known, asked.ledger_rows)
     for axis in asked.axes:
         for name, size, wanted in points(asked, axis):
-            if name in known and "curves" in known[name] and not (asked.again and "source" not in known[name]):
+            if name in known and "curves" in known[name] and not asked.again:
                 continue
             if "backend" in wanted:
                 wanted["bundle"] = str(_bundle(place, wanted))
@@ -190,6 +201,7 @@ def main() -> None:
         work(asked, record, Path(name))
     runs[-1]["ended"] = conditions().model_dump()
     record["fits"] = {axis: fitted(record, axis) for axis in AXES if curves_of(record, axis)}
+    record["markdown"] = markdown(record["fits"])
     save(asked.output, record)
     for axis, found in record["fits"].items():
         across, up = AXES[axis]
@@ -197,6 +209,16 @@ def main() -> None:
         write_atomic(asked.output.with_name(f"{asked.output.stem}_{axis}.svg"), svg.encode())
         for name, one in found.items():
             print(f"{axis:10} {name:44} {told(one)}")
+
+
+def markdown(fits: dict[str, Any]) -> str:
+    rows = ["| axis | curve | exponent | off by | largest knee | exponent there |", "|---|---|---|---|---|---|"]
+    for axis, found in fits.items():
+        for name, one in found.items():
+            knee = one["knee"]
+            bend = "– | –" if knee is None else f"{knee['low']:g} to {knee['high']:g} | {knee['exponent']:.2f}"
+            rows.append(f"| {axis} | {name} | {one['exponent']:.2f} | ± {100 * one['residual']:.0f} % | {bend} |")
+    return "\n".join(rows) + "\n"
 
 
 def told(found: dict[str, Any]) -> str:

@@ -78,6 +78,7 @@ def main() -> None:
         record["loading_ms_by_package"] = {
             prefix or "now": by_package(import_times(tree, station)) for prefix, tree in trees.items()
         }
+    record["markdown"] = in_words(record) + "\n"
     asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(in_words(record))
 

@@ -37,7 +37,6 @@ from segdec_edge.config.train import train_settings
 from segdec_edge.data.spec import parse_size
 from segdec_edge.data.targets import Example
 from segdec_edge.doctor import examine
-from segdec_edge.files import require_place
 from segdec_edge.model.convolution import SameConv2d
 from segdec_edge.model.norm import FeatureNorm
 from segdec_edge.model.segdecnet import SegDecNet
@@ -187,6 +186,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     size_hw = parse_size(arguments.size)
+    from segdec_edge.files import require_place  # not at the top: an earlier checkout has none
+
     if arguments.output:
         require_place(arguments.output)
     names = {"ours": None, "plain fp32": None, "plain bf16": None}

@@ -282,8 +282,9 @@ def write(asked: Any, entrants: Sequence[Entrant], sittings: Sequence[Sitting[st
         "milliseconds": {one.name: samples_of(sittings, one.name) for one in entrants},
         "order": [list(drawn) for one in sittings for drawn in one.order],
     }  # fmt: skip
-    asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     text = markdown(rows, found.not_run, notes(asked, machine, flags))
+    record["markdown"] = text
+    asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if asked.markdown:
         asked.markdown.write_text(text, encoding="utf-8")
     print(text)
