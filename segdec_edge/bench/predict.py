@@ -116,7 +116,8 @@ def predict(bundle: Bundle, board: Board, batch: int = 1, own: Sequence[Seen] = 
             found.append(_predicted(bundle, taken, board, batch, precision, own, bool(narrow)))
     if not found:
         raise ConfigError(
-            f"{board.name}: no certain peak for {wanted[0]} is known. Predict another precision or board."
+            f"{board.name}: no certain peak for {wanted[0]} is known. Choose another board, or a bundle in another"
+            " precision."
         )
     return tuple(found)
 

@@ -50,8 +50,9 @@ def bench(
 
     Exit 1 on a regression against --baseline.
     """
-    from segdec_edge.bench.baseline import compare
+    from segdec_edge.bench.baseline import compare, require_comparable
     from segdec_edge.bench.forms import Wish
+    from segdec_edge.bench.machine import machine_of
     from segdec_edge.bench.page import bench_page
     from segdec_edge.bench.record import read_record, write_record
     from segdec_edge.bench.run import Job, run_bench
@@ -81,6 +82,8 @@ def bench(
         peaks=peaks,
     )
     earlier = None if baseline is None else read_record(baseline)
+    if earlier is not None and not anyway:
+        require_comparable(earlier, machine_of(), threads, job.visit.untimed)
     for path in (json, html, markdown):
         if path is not None:
             require_place(path)

@@ -166,7 +166,7 @@ def test_the_command_writes_all_it_was_asked_for(bundle: Bundle, tmp_path: Path)
 
     done = bench("--json", "r.json", "--html", "r.html", "--markdown", "r.md")
     assert done.returncode == 0, done.stderr
-    assert "feature  onnxruntime" in done.stdout
+    assert "feature  onnxruntime" in done.stdout and "\nthroughput" not in done.stdout  # none was asked for
     assert read_record(tmp_path / "r.json").lines[0].throughput is None
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     assert (tmp_path / "r.md").read_text().startswith("| form |")
@@ -176,6 +176,8 @@ def test_the_command_writes_all_it_was_asked_for(bundle: Bundle, tmp_path: Path)
     again = bench("--baseline", "r.json")
     assert again.returncode == 1, again.stdout + again.stderr
     assert "SLOWER" in again.stdout
+    other = bench("--baseline", "r.json", "--threads", "1")
+    assert other.returncode == 1 and "other --threads (1, before None)" in other.stderr and "trying" not in other.stdout
     refused = bench("--json", "none/r.json")
     assert refused.returncode == 1 and "none/r.json: cannot be written" in refused.stderr
     assert "trying" not in refused.stdout  # an hour of timing is not thrown away
