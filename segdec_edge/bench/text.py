@@ -124,7 +124,7 @@ def elsewhere(lines: Sequence[Line]) -> tuple[list[Line], list[Column]]:
 
 
 def _board(name: str) -> Column:
-    return _numeric(name, lambda line: line.board_floors_ms.get(name), 2)
+    return _numeric(name, lambda line: line.board_floors_ms.get(name), 3)
 
 
 def markdown(record: BenchRecord) -> str:

@@ -109,7 +109,7 @@ def test_floors_on_boards_are_told_once_an_artefact() -> None:
     both = [made_line("fast", 10.0, backend=name, board_floors_ms=floors) for name in ("onnxruntime", "openvino")]
     text, page = markdown(made_record(PLAIN, *both)), bench_page(made_record(PLAIN, *both))
     assert "| form | precision | batch | orin-nano-super | agx-orin-64 |" in text
-    assert text.count("| fast | fp32 | 1 | 2.50 | 0.75 |") == 1
+    assert text.count("| fast | fp32 | 1 | 2.500 | 0.750 |") == 1
     assert "On boards that are not here" in page and page.count('data-value="0.75"') == 1
     assert "not here" not in markdown(RECORD) + bench_page(RECORD)
 
