@@ -51,7 +51,7 @@ ActivationsOption = Annotated[
     Activations, typer.Option(help="int8 for TensorRT and OpenVINO, uint8 for onnxruntime on x86-64.")
 ]
 RestOption = Annotated[Rest, typer.Option(help="What layers outside INT8 become.")]
-MaxDrop = Annotated[float, typer.Option(help="Points of AP and of recall that may be lost; 0.1 is 0.001.")]
+MaxDrop = Annotated[float, typer.Option(min=0.0, help="Points of AP and of recall that may be lost; 0.1 is 0.001.")]
 BackendOption = Annotated[str, typer.Option(help="Runtime that judges: auto, onnxruntime or openvino.")]
 
 

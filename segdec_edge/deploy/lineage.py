@@ -194,13 +194,15 @@ def _bundles(meta: Json) -> Iterator[LineageStep]:
 
 
 def _engines(meta: Json, plans: Sequence[PlanState]) -> Iterator[LineageStep]:
-    """The sound engines; a record of accuracy names no engine, so that with several of them it belongs to none."""
+    """The sound engines; a record of accuracy names no engine, so that with several of them it belongs to none, and an
+    engine that was built after it is not what it was about."""
     sound = [plan for plan in plans if plan.facts is not None and not plan.fault]
     records = tuple(one for one in _records(meta) if _of_engine(one))
     for plan in sound:
         facts = plan.facts or {}
         note = f"{plan.name}: {_text(facts, 'precision')} for {_text(facts, 'target')}; {_text(facts, 'checked')}"
-        measured = records if len(sound) == 1 else ()
+        own = (one for one in records if _text(one, "when") >= _text(facts, "created"))
+        measured = tuple(own) if len(sound) == 1 else ()
         yield LineageStep("build", _text(facts, "created"), _text(facts, "plan_sha256"), note, measured)
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +127,13 @@ def test_engines_say_whether_they_belong_to_this_model(bundle: Bundle) -> None:
 
 def test_an_engines_accuracy_stands_at_its_step(bundle: Bundle) -> None:
     plan(bundle, "sm86-int8")
-    record = bundle.meta.accuracy[0].model_copy(update={"backend": "tensorrt", "ap": 0.5})
+    record = bundle.meta.accuracy[0].model_copy(update={"backend": "tensorrt", "ap": 0.5, "when": utc_now()})
     add_accuracy(bundle.path, record)
     *_, quantize, build = bundle_facts(bundle.path).lineage
     assert [one["ap"] for one in build.accuracy] == [0.5]
     assert all(one["backend"] != "tensorrt" for one in quantize.accuracy)
+    plan(bundle, "sm86-int8", b"built again", created=utc_now() + timedelta(seconds=5))
+    assert bundle_facts(bundle.path).lineage[-1].accuracy == ()  # the record is about the plan that was there before
     plan(bundle, "sm75-int8")  # the record does not say which of the two it is about
     assert all(step.accuracy == () for step in bundle_facts(bundle.path).lineage[-2:])
 
