@@ -96,6 +96,18 @@ def test_the_lineage_shows_accuracy_at_each_step(bundle: Bundle) -> None:
     assert export.index("1.0000") == quantize.index("1.0000") == openvino.index("1.0000")
 
 
+def test_what_compress_tried_stands_below_its_step(bundle: Bundle) -> None:
+    shift = {"ap": 0.5, "fp": 3, "fn": 4, "mean_logit": 1.25}
+    tried = [{"share": 0.15, "operations": 2_500_000_000, "shift": shift, "passed": False}, {"share": "odd"}, 7]
+    extra = {"curve": tried, "chosen_on": "validation"}
+    path = rewritten(bundle, lambda values: values["lineage"][-1].update(step="compress", **extra))
+    told = in_words(bundle_facts(path))
+    assert "    shares of the operations tried, on validation pictures:" in told
+    assert "      15.0%: 2.5 GFLOP, AP 0.5000, FP 3, FN 4, logits 1.25 apart: too far\n" in told
+    assert "      unknown: unknown GFLOP, AP unknown" in told
+    assert to_json(bundle_facts(path))["lineage"][-1]["curve"][0] == tried[0]
+
+
 def test_the_threshold_comes_with_its_source_and_log(bundle: Bundle) -> None:
     set_threshold(bundle.path, 0.4, "fewer misses wanted")
     told = in_words(bundle_facts(bundle.path))
