@@ -13,7 +13,7 @@ _RIGHT = frozenset({"AP", "FP", "FN", "pictures", "threshold"})
 
 
 def in_words(facts: BundleFacts) -> str:
-    """Everything about a bundle; the lineage as a table, one line a measurement, each step's note and tries below it."""
+    """Everything about a bundle; the lineage as a table, one line a measurement, its note and tries below each step."""
     lines = [facts.path.resolve().name]
     if facts.damage:
         lines.append(f"damaged: {facts.damage}")

@@ -213,7 +213,7 @@ class _Road:
         else:
             summary = _summary(read_bundle(path), comparison, self._job.max_ap_drop)
             if name == "original":
-                summary["lost"] = ""
+                summary |= {"lost": "", "judge": ""}  # what it gives is what is wanted, on any runtime
             self._say(f"{name}: {comparison.in_words()}{': ' + summary['lost'] if summary['lost'] else ''}")
         self._state.note(name, summary)
         return Candidate(name, path, **summary)
