@@ -145,8 +145,17 @@ def sensitivity(
     console.print(verdict(found), markup=False)
     console.print(f"{table}\n{plot}", markup=False)
     if found.left_out is not None:
-        exclude = f" --exclude {','.join(found.left_out)}" if found.left_out else ""
-        console.print(f"Next: segdec quantize {bundle}{exclude}", markup=False)
+        wishes = {
+            "--manifest": manifest,
+            "--data": data,
+            "--calibrator": calibrator.value if calibrator is not Calibrator.minmax else None,
+            "--activations": activations.value if activations is not Activations.int8 else None,
+            "--rest": rest.value if rest is not Rest.fp16 else None,
+            "--backend": backend if backend != "auto" else None,
+            "--exclude": ",".join(found.left_out) or None,
+        }
+        words = [f"{name} {value}" for name, value in wishes.items() if value is not None]
+        console.print(" ".join([f"Next: segdec quantize {bundle}", *words]), markup=False)
 
 
 def _options(calibrator: Calibrator, activations: Activations, rest: Rest, exclude: str) -> Int8:
