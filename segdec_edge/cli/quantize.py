@@ -51,7 +51,7 @@ ActivationsOption = Annotated[
     Activations, typer.Option(help="int8 for TensorRT and OpenVINO, uint8 for onnxruntime on x86-64.")
 ]
 RestOption = Annotated[Rest, typer.Option(help="What layers outside INT8 become.")]
-MaxDrop = Annotated[float, typer.Option(help="Points of AP and of recall that may be lost; 0.1 is 0.001.")]
+MaxDrop = Annotated[float, typer.Option(min=0.0, help="Points of AP and of recall that may be lost; 0.1 is 0.001.")]
 BackendOption = Annotated[str, typer.Option(help="Runtime that judges: auto, onnxruntime or openvino.")]
 
 
@@ -145,8 +145,17 @@ def sensitivity(
     console.print(verdict(found), markup=False)
     console.print(f"{table}\n{plot}", markup=False)
     if found.left_out is not None:
-        exclude = f" --exclude {','.join(found.left_out)}" if found.left_out else ""
-        console.print(f"Next: segdec quantize {bundle}{exclude}", markup=False)
+        wishes = {
+            "--manifest": manifest,
+            "--data": data,
+            "--calibrator": calibrator.value if calibrator is not Calibrator.minmax else None,
+            "--activations": activations.value if activations is not Activations.int8 else None,
+            "--rest": rest.value if rest is not Rest.fp16 else None,
+            "--backend": backend if backend != "auto" else None,
+            "--exclude": ",".join(found.left_out) or None,
+        }
+        words = [f"{name} {value}" for name, value in wishes.items() if value is not None]
+        console.print(" ".join([f"Next: segdec quantize {bundle}", *words]), markup=False)
 
 
 def _options(calibrator: Calibrator, activations: Activations, rest: Rest, exclude: str) -> Int8:

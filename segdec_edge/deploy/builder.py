@@ -107,7 +107,30 @@ def _parse(
         errors = parser_errors(parser)
         more = f" ({len(errors) - _SHOWN} more)" if len(errors) > _SHOWN else ""
         raise EngineError(f"{tensorrt} does not take model.onnx: {'; '.join(errors[:_SHOWN])}{more}. Export it again.")
+    if tensorrt.name == "tensorrt_rtx":
+        _without_matrix_product(tensorrt, network)
     return network
+
+
+def _without_matrix_product(tensorrt: TensorRt, network: Any) -> None:
+    """The fully connected layer, (N, K) by (1, K) to (N, 1), as products and their sum.
+
+    tensorrt_rtx 1.x has no FP32 matrix product for Turing (SM75); that layer stays FP32 in every precision.
+    """
+    trt = tensorrt.module
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    for layer in layers:
+        if layer.type != trt.LayerType.MATRIX_MULTIPLY:
+            continue
+        values, weights, product = layer.get_input(0), layer.get_input(1), layer.get_output(0)
+        if tuple(weights.shape) != (1, tuple(values.shape)[-1]) or tuple(product.shape)[1:] != (1,):
+            continue
+        each = network.add_elementwise(values, weights, trt.ElementWiseOperation.PROD).get_output(0)
+        total = network.add_reduce(each, trt.ReduceOperation.SUM, axes=1 << 1, keep_dims=True).get_output(0)
+        for user in layers:
+            for index in range(user.num_inputs):
+                if user.get_input(index) is not None and user.get_input(index).name == product.name:
+                    user.set_input(index, total)
 
 
 def _configure(

@@ -125,10 +125,10 @@ def read_manifest(path: Path, bundle: Bundle | None = None, data: str | None = N
     another input size), ConfigError (not a manifest), DataError.
     """
     manifest = load_toml(Manifest, path)
-    if len(manifest.pictures) < FEWEST:
-        raise CalibrationError(
-            f"{path}: names {len(manifest.pictures)} pictures, wanted at least {FEWEST}. {_again(path)}"
-        )
+    different = len({picture.name for picture in manifest.pictures})
+    if different < max(FEWEST, len(manifest.pictures)):
+        twice = ", some of them more than once" if different < len(manifest.pictures) else ""
+        raise CalibrationError(f"{path}: names {different} pictures{twice}, wanted at least {FEWEST}. {_again(path)}")
     if bundle is not None:
         _refuse_other_network(path, manifest, bundle)
     dataset = open_dataset(data or _from(path.parent, manifest.data))

@@ -29,6 +29,8 @@ PRECISIONS = ("fp32", "fp16", "int8", "mixed")
 BATCHES: Batches = (1, 1, 4)
 """A station asks for one part at a time, so kernels are tuned for one; evaluation may send up to four."""
 WORKSPACE = 1 << 30
+_MOST_PICTURES, _MOST_WORKSPACE = 1 << 16, 1 << 40
+"""Far beyond any GPU; larger numbers do not fit the types of TensorRT's own calls."""
 Check = Callable[[Plan], str]
 
 _log = logging.getLogger(__name__)
@@ -60,6 +62,8 @@ def build_engine(
     opened = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     runtime = tensorrt or _runtime_for(target)
     gpu = _gpu_for(runtime, target)
+    if not 0 < workspace_bytes <= _MOST_WORKSPACE:
+        raise EngineError(f"a workspace of {workspace_bytes} bytes, wanted up to 1024GiB: --workspace 1GiB")
     wish = Wish(
         precision=_agreed_precision(opened, runtime, precision, dla, calibration is not None),
         target=target,
@@ -154,6 +158,8 @@ def _agreed_batches(batches: Batches | None, dla: int | None) -> Batches:
     chosen = batches or ((1, 1, 1) if dla is not None else BATCHES)
     if not 1 <= chosen[0] <= chosen[1] <= chosen[2]:
         raise EngineError(f"batch sizes {_listed(chosen)}, wanted least, best and most, from 1 on: --batch 1,4,8")
+    if chosen[2] > _MOST_PICTURES:
+        raise EngineError(f"batch sizes {_listed(chosen)}, wanted at most {_MOST_PICTURES} pictures: --batch 1,4,8")
     if dla is not None and chosen[0] != chosen[2]:
         raise EngineError(f"batch sizes {_listed(chosen)} on DLA, which takes one size alone: --batch {chosen[1]}")
     return chosen

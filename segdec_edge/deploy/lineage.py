@@ -38,13 +38,18 @@ class PlanState:
 
 @dataclass(frozen=True)
 class LineageStep:
-    """One step of the road. sha256: of what it made; accuracy: each record of how that did, none where not measured."""
+    """One step of the road. sha256: of what it made; accuracy: each record of how that did, none where not measured.
+
+    curve: what segdec compress tried, each share of the operations with its accuracy on the pictures `chosen_on`.
+    """
 
     step: str
     when: str
     sha256: str
     note: str
     accuracy: tuple[Json, ...]
+    curve: tuple[Json, ...] = ()
+    chosen_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,19 +193,28 @@ def _bundles(meta: Json) -> Iterator[LineageStep]:
         records = [known] if _is_table(known) else []
         if value_at(step, "sha256") == value_at(meta, "model", "sha256"):
             records += [one for one in _records(meta) if one not in records and not _of_engine(one)]
+        curve = value_at(step, "curve")
         yield LineageStep(
-            _text(step, "step"), _text(step, "when"), _text(step, "sha256"), _text(step, "note"), tuple(records)
+            step=_text(step, "step"),
+            when=_text(step, "when"),
+            sha256=_text(step, "sha256"),
+            note=_text(step, "note"),
+            accuracy=tuple(records),
+            curve=tuple(one for one in curve if _is_table(one)) if isinstance(curve, list) else (),
+            chosen_on=_text(step, "chosen_on"),
         )
 
 
 def _engines(meta: Json, plans: Sequence[PlanState]) -> Iterator[LineageStep]:
-    """The sound engines; a record of accuracy names no engine, so that with several of them it belongs to none."""
+    """The sound engines; a record of accuracy names no engine, so that with several of them it belongs to none, and an
+    engine that was built after it is not what it was about."""
     sound = [plan for plan in plans if plan.facts is not None and not plan.fault]
     records = tuple(one for one in _records(meta) if _of_engine(one))
     for plan in sound:
         facts = plan.facts or {}
         note = f"{plan.name}: {_text(facts, 'precision')} for {_text(facts, 'target')}; {_text(facts, 'checked')}"
-        measured = records if len(sound) == 1 else ()
+        own = (one for one in records if _text(one, "when") >= _text(facts, "created"))
+        measured = tuple(own) if len(sound) == 1 else ()
         yield LineageStep("build", _text(facts, "created"), _text(facts, "plan_sha256"), note, measured)
 
 

@@ -13,7 +13,7 @@ _RIGHT = frozenset({"AP", "FP", "FN", "pictures", "threshold"})
 
 
 def in_words(facts: BundleFacts) -> str:
-    """Everything about a bundle; the lineage as a table, one line a measurement, each step's note below it."""
+    """Everything about a bundle; the lineage as a table, one line a measurement, its note and tries below each step."""
     lines = [facts.path.resolve().name]
     if facts.damage:
         lines.append(f"damaged: {facts.damage}")
@@ -110,14 +110,29 @@ def _profile(found: Any) -> str:
 def _lineage_table(steps: Sequence[LineageStep]) -> list[str]:
     if not steps:
         return ["not recorded"]
-    rows, notes = [], []
+    rows: list[tuple[str, ...]] = []
+    notes: list[tuple[str, ...]] = []
     for step in steps:
         for index, record in enumerate(step.accuracy or ({},)):
             head = (step.step, step.when[:16].replace("T", " "), step.sha256[:_HASH]) if index == 0 else ("", "", "")
             rows.append((*head, *_measured(record)))
-            notes.append("")
-        notes[-1] = step.note
+            notes.append(())
+        notes[-1] = (*([step.note] if step.note else []), *_tried(step))
     return _aligned(_COLUMNS, rows, notes)
+
+
+def _tried(step: LineageStep) -> Iterator[str]:
+    if step.curve:
+        yield f"shares of the operations tried, on {step.chosen_on or 'unknown'} pictures:"
+    for one in step.curve:
+        found, count = value_at(one, "shift"), value_at(one, "operations")
+        gflop = count / 1e9 if isinstance(count, int) else None
+        ap, logits = _number(value_at(found, "ap"), ".4f"), _number(value_at(found, "mean_logit"), ".2f")
+        yield (
+            f"  {_number(value_at(one, 'share'), '.1%')}: {_number(gflop, '.1f')} GFLOP, AP {ap},"
+            f" FP {_known(found, 'fp')}, FN {_known(found, 'fn')}, logits {logits} apart:"
+            f" {'kept' if value_at(one, 'passed') else 'too far'}"
+        )
 
 
 def _measured(record: Json) -> tuple[str, ...]:
@@ -128,7 +143,7 @@ def _measured(record: Json) -> tuple[str, ...]:
     return (_number(ap, ".4f") if ap is not None else "unknown", *figures, _number(value_at(record, "threshold")))
 
 
-def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> list[str]:
+def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[index]) for row in (columns, *rows)) for index in range(len(columns))]
 
     def line(row: Sequence[str]) -> str:
@@ -141,7 +156,7 @@ def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Seque
     lines = [line(columns)]
     for row, note in zip(rows, notes, strict=True):
         lines.append(line(row))
-        lines += [f"    {note}"] if note else []
+        lines += [f"    {one}" for one in note]
     return lines
 
 

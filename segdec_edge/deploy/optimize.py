@@ -78,7 +78,8 @@ class OptimizeJob:
 class Candidate:
     """One bundle in the work folder, or why there is none.
 
-    lost: what it falls short of in words, empty where it passes; refused: why it could not be made, empty where it was.
+    lost: what it falls short of in words, empty where it passes; refused: why it could not be made, empty where it was;
+    judge: the runtime that scored it.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Candidate:
     flips: int = 0
     lost: str = ""
     refused: str = ""
+    judge: str = ""
     latency: Mapping[str, Latency] = field(default_factory=dict)
 
     @property
@@ -100,7 +102,12 @@ class Candidate:
 
     @property
     def fastest(self) -> tuple[float, str]:
-        """Its shortest median in ms, and the backend that took it."""
+        """Its median in ms on the runtime that scored it, for no other one's accuracy is known; and that runtime.
+
+        The shortest one where no time was taken there, as of an engine.
+        """
+        if self.judge in self.latency:
+            return self.latency[self.judge].median_ms, self.judge
         return min((one.median_ms, name) for name, one in self.latency.items())
 
 
@@ -191,7 +198,7 @@ class _Road:
         path = self._path(name)
         known = self._state.of_name(name)
         if known is not None and (known.get("refused") or _is_still(path, known)):
-            self._say(f"{name}: known from an earlier run")
+            self._say(f"{name}: known from an earlier run" + (f": {known['refused']}" if known.get("refused") else ""))
             return Candidate(name, path, **known)
         self._say(f"{name}:")
         try:
@@ -201,10 +208,12 @@ class _Road:
                 raise
             summary: dict[str, Any] = {"refused": str(error)}
             self._say(str(error))
+            if isinstance(error, BackendError):  # another installation may load it: not kept for a later run
+                return Candidate(name, path, **summary)
         else:
             summary = _summary(read_bundle(path), comparison, self._job.max_ap_drop)
             if name == "original":
-                summary["lost"] = ""
+                summary |= {"lost": "", "judge": ""}  # what it gives is what is wanted, on any runtime
             self._say(f"{name}: {comparison.in_words()}{': ' + summary['lost'] if summary['lost'] else ''}")
         self._state.note(name, summary)
         return Candidate(name, path, **summary)
@@ -307,6 +316,7 @@ def _summary(bundle: Bundle, found: Comparison, max_ap_drop: float) -> dict[str,
         "ap": after.ap,
         "fp": after.fp,
         "fn": after.fn,
+        "judge": after.backend,
         "flips": len(found.flips),
         "lost": shortfall(found, max_ap_drop),
     }

@@ -72,6 +72,7 @@ def int8_graphs(
     require_fp32(bundle)
     model = onnx.load(bundle.model_path)
     layers = quantisable(model, bundle.spec.size_hw)
+    named_layers(layers, options.exclude)  # an unknown one is told before the measuring
     measured = histograms(bundle, model, layers, calibration, recalibrate=recalibrate, say=say)
     ranges = {layer.source: range_of(measured[layer.source], options.calibrator) for layer in layers}
     with temporary_folder("segdec_qdq_"):  # onnxruntime's quantiser writes the model into temporary files of its own
@@ -137,7 +138,7 @@ def histograms(
     cache, sha256 = cache_path(calibration.path, bundle), bundle.spec.sha256
     sources = tuple(dict.fromkeys(layer.source for layer in layers))
     if cache.exists() and not recalibrate:
-        return load_cache(cache, sha256, calibration.sha256)
+        return load_cache(cache, sha256, calibration.sha256, sources)
     total = len(calibration.samples)
 
     def told(done: int) -> None:

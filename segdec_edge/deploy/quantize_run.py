@@ -73,6 +73,7 @@ def quantize_bundle(job: Job, *, say: Say, progress: Progress | None = None) -> 
     Raises GateError past the limit, and nothing is written; QuantizeError, CalibrationError, DataError, BackendError,
     StorageError.
     """
+    _require_plain(job)
     source = read_bundle(job.bundle)
     require_fp32(source)
     require_elsewhere(job.out or beside(job.bundle, job.precision), job.bundle)
@@ -110,6 +111,15 @@ def quantize_bundle(job: Job, *, say: Say, progress: Progress | None = None) -> 
         say=say,
     )
     return Done(made, found, layers)
+
+
+def _require_plain(job: Job) -> None:
+    """Raise QuantizeError on wishes of which one would be passed over."""
+    if job.precision == "fp16" and (job.mixed or job.options.exclude):
+        option = "--mixed" if job.mixed else "--exclude"
+        raise QuantizeError(f"{option} chooses layers for INT8, got it with --precision fp16. Leave one of them out.")
+    if job.mixed and job.options.exclude:
+        raise QuantizeError("--mixed chooses the layers that stay out of INT8 itself. Leave --exclude out.")
 
 
 def find_sensitivity(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -118,8 +118,13 @@ def save_cache(path: Path, model_sha256: str, manifest_sha256: str, histograms: 
     write_atomic(path, json.dumps({**record, "tensors": tensors}))
 
 
-def load_cache(path: Path, model_sha256: str, manifest_sha256: str) -> dict[str, Histogram]:
-    """What an earlier run measured on the very same weights and pictures. Raises CalibrationError where it did not."""
+def load_cache(
+    path: Path, model_sha256: str, manifest_sha256: str, tensors_wanted: Collection[str] = ()
+) -> dict[str, Histogram]:
+    """What an earlier run measured on the very same weights and pictures, of these tensors at least.
+
+    Raises CalibrationError where it did not.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         tensors = {name: _histogram(one) for name, one in record["tensors"].items()}
@@ -137,6 +142,9 @@ def load_cache(path: Path, model_sha256: str, manifest_sha256: str) -> dict[str,
             raise CalibrationError(
                 f"{path}: was measured with other {what} ({str(found)[:12]}, wanted {wanted[:12]}). {_anew(path)}"
             )
+    for name in tensors_wanted:
+        if name not in tensors:
+            raise CalibrationError(f"{path}: holds nothing of {name}, which has to be known. {_anew(path)}")
     return tensors
 
 

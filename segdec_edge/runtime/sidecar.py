@@ -151,6 +151,8 @@ def rebuild_command(facts: PlanFacts, bundle: Bundle, here: Here) -> str:
         options.append("--version-compatible")
     if facts.stripped:
         options.append("--strip")
+    if facts.calibration_sha256 is not None:
+        options.append("--calibration MANIFEST")
     return f"segdec build {bundle.path} {' '.join(options)}"
 
 

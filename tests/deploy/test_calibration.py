@@ -94,6 +94,10 @@ def test_too_few_pictures_are_refused(bundle: Bundle, tmp_path: Path) -> None:
     path.write_text(path.read_text().rpartition("[[pictures]]")[0])
     with pytest.raises(CalibrationError, match="names 15 pictures"):
         read_manifest(path)
+    head, *pictures = path.read_text().split("[[pictures]]")
+    path.write_text("[[pictures]]".join([head, *[pictures[0]] * 16]))
+    with pytest.raises(CalibrationError, match="names 1 pictures, some of them more than once, wanted at least 16"):
+        read_manifest(path)
     assert not (tmp_path / "m.toml").exists()
 
 

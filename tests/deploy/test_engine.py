@@ -251,12 +251,20 @@ def test_what_tensorrt_learned_of_kernels_is_kept_for_the_next_build(small: Bund
         ((0, 1, 1), None, "from 1 on"),
         ((4, 1, 8), None, "least, best and most"),
         ((1, 4, 4), 0, r"one size .*--batch 4"),
+        ((1, 1, 10**22), None, "at most 65536 pictures"),
     ],
 )
 @pytest.mark.usefixtures("onboard")
 def test_batch_sizes_that_cannot_be(small: Bundle, batches: tuple[int, int, int], dla: int | None, words: str) -> None:
     with pytest.raises(EngineError, match=words):
         build_engine(small, batches=batches, dla=dla, tensorrt=recorded("10.3"))
+
+
+@pytest.mark.parametrize("workspace_bytes", [0, 10**20])
+@pytest.mark.usefixtures("onboard")
+def test_a_workspace_that_cannot_be(small: Bundle, workspace_bytes: int) -> None:
+    with pytest.raises(EngineError, match="wanted up to 1024GiB"):
+        build_engine(small, workspace_bytes=workspace_bytes, tensorrt=recorded("10.3"))
 
 
 def test_a_target_without_tensorrt_rtx_says_why(small: Bundle) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,18 @@ def test_the_lineage_shows_accuracy_at_each_step(bundle: Bundle) -> None:
     assert export.index("1.0000") == quantize.index("1.0000") == openvino.index("1.0000")
 
 
+def test_what_compress_tried_stands_below_its_step(bundle: Bundle) -> None:
+    shift = {"ap": 0.5, "fp": 3, "fn": 4, "mean_logit": 1.25}
+    tried = [{"share": 0.15, "operations": 2_500_000_000, "shift": shift, "passed": False}, {"share": "odd"}, 7]
+    extra = {"curve": tried, "chosen_on": "validation"}
+    path = rewritten(bundle, lambda values: values["lineage"][-1].update(step="compress", **extra))
+    told = in_words(bundle_facts(path))
+    assert "    shares of the operations tried, on validation pictures:" in told
+    assert "      15.0%: 2.5 GFLOP, AP 0.5000, FP 3, FN 4, logits 1.25 apart: too far\n" in told
+    assert "      unknown: unknown GFLOP, AP unknown" in told
+    assert to_json(bundle_facts(path))["lineage"][-1]["curve"][0] == tried[0]
+
+
 def test_the_threshold_comes_with_its_source_and_log(bundle: Bundle) -> None:
     set_threshold(bundle.path, 0.4, "fewer misses wanted")
     told = in_words(bundle_facts(bundle.path))
@@ -126,11 +139,13 @@ def test_engines_say_whether_they_belong_to_this_model(bundle: Bundle) -> None:
 
 def test_an_engines_accuracy_stands_at_its_step(bundle: Bundle) -> None:
     plan(bundle, "sm86-int8")
-    record = bundle.meta.accuracy[0].model_copy(update={"backend": "tensorrt", "ap": 0.5})
+    record = bundle.meta.accuracy[0].model_copy(update={"backend": "tensorrt", "ap": 0.5, "when": utc_now()})
     add_accuracy(bundle.path, record)
     *_, quantize, build = bundle_facts(bundle.path).lineage
     assert [one["ap"] for one in build.accuracy] == [0.5]
     assert all(one["backend"] != "tensorrt" for one in quantize.accuracy)
+    plan(bundle, "sm86-int8", b"built again", created=utc_now() + timedelta(seconds=5))
+    assert bundle_facts(bundle.path).lineage[-1].accuracy == ()  # the record is about the plan that was there before
     plan(bundle, "sm75-int8")  # the record does not say which of the two it is about
     assert all(step.accuracy == () for step in bundle_facts(bundle.path).lineage[-2:])
 

@@ -60,6 +60,17 @@ def test_every_form_is_built_in_every_precision(
 
 
 @pytest.mark.trt
+@pytest.mark.parametrize("target", ["sm75", "sm89", "sm120"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_compressed_network_is_built_for_other_gpus(
+    graphs: dict[tuple[str, str], bytes], target: str, precision: str
+) -> None:
+    """SM75 has no FP32 matrix product in tensorrt_rtx, and the fully connected layer is FP32 in all of them."""
+    built = build_plan(_rtx(), graphs["compressed", precision], Wish(target=target, precision=precision))
+    assert built.plan.nbytes > 10_000
+
+
+@pytest.mark.trt
 def test_a_compressed_network_is_smaller_in_the_engine_too(graphs: dict[tuple[str, str], bytes]) -> None:
     sizes = [build_plan(_rtx(), graphs[form, "fp32"], Wish(target="sm86")).plan.nbytes for form in FORMS]
     assert sizes[1] < 0.7 * sizes[0]

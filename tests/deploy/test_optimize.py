@@ -17,6 +17,7 @@ from segdec_edge.deploy.compress_run import CompressJob, Search, compress_bundle
 from segdec_edge.deploy.distil import NONE
 from segdec_edge.deploy.fold_run import FoldJob, fold_bundle
 from segdec_edge.deploy.gate import ANY_LOSS, Comparison, compare, exam_for, marks_of
+from segdec_edge.deploy.latency import Latency
 from segdec_edge.deploy.optimize import OptimizeJob, optimize_bundle
 from segdec_edge.deploy.rebuild import open_for_rebuilding
 from segdec_edge.errors import BackendError, BundleError, DataError, QuantizeError, SegdecError, StorageError
@@ -121,6 +122,16 @@ def test_a_candidate_that_cannot_be_made_does_not_end_it(job: OptimizeJob, monke
     done = optimize_bundle(job, quiet)
     assert done.winner.name == "original"
     assert done.candidates[1].refused == "openvino cannot load it"
+    state = json.loads((job.work / optimize.STATE).read_text())
+    assert "folded" not in state["known"]  # another installation may load it
+    assert state["known"]["original"]["judge"] == ""
+
+
+def test_a_candidate_is_as_fast_as_on_the_runtime_that_scored_it(tmp_path: Path) -> None:
+    taken = {"openvino": Latency(2.0, 2.0, 20), "onnxruntime": Latency(1.0, 1.0, 20)}
+    one = optimize.Candidate("one", tmp_path, judge="openvino", latency=taken)
+    assert one.fastest == (2.0, "openvino")
+    assert replace(one, judge="tensorrt").fastest == (1.0, "onnxruntime")
 
 
 @pytest.mark.usefixtures("quick")

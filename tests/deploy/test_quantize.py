@@ -209,6 +209,12 @@ def test_ranges_are_measured_once_for_one_set_of_weights(
     cache.write_text(cache.read_text().replace(calibration.sha256, "0" * 64))
     with pytest.raises(CalibrationError, match="other calibration pictures"):
         int8_graphs(bundles["batch"], calibration, Int8())
+    cache.write_text(cache.read_text().replace("0" * 64, calibration.sha256).replace('"tensors": {"', '"tensors": {"z'))
+    with pytest.raises(CalibrationError, match=r"holds nothing of .*--recalibrate"):
+        int8_graphs(bundles["batch"], calibration, Int8())
+    with pytest.raises(QuantizeError, match="no layer nowhere to quantise"):
+        int8_graphs(bundles["batch"], calibration, Int8(exclude=("nowhere",)), recalibrate=True, say=said.append)
+    assert len(said) == 2
     int8_graphs(bundles["batch"], calibration, Int8(), recalibrate=True)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from segdec_edge.bundle import Bundle, read_bundle
 from segdec_edge.deploy.calibration import read_manifest
-from segdec_edge.deploy.quantize import cache_path
+from segdec_edge.deploy.quantize import Int8, cache_path
 from segdec_edge.deploy.quantize_run import Job, beside, calibration_of, quantize_bundle
 from segdec_edge.deploy.ranges import histogram_of, load_cache, save_cache
 from segdec_edge.errors import (
@@ -102,6 +103,23 @@ def test_mixed_that_the_test_pictures_refuse_leaves_nothing(tmp_path: Path) -> N
         quantize_bundle(job, say=lambda line: None)
     assert {path.name: path.read_bytes() for path in own.path.iterdir()} == before
     assert not list(tmp_path.glob("feature-*.bundle"))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "told"),
+    [
+        ({"precision": "fp16", "mixed": True}, "--mixed chooses layers for INT8"),
+        ({"precision": "fp16", "options": Int8(exclude=("volume.0",))}, "--exclude chooses layers for INT8"),
+        ({"mixed": True, "options": Int8(exclude=("volume.0",))}, "Leave --exclude out"),
+    ],
+)
+def test_a_wish_that_would_be_passed_over_is_refused(
+    bundle: Bundle, tmp_path: Path, wishes: dict[str, Any], told: str
+) -> None:
+    job = replace(Job(bundle.path, tmp_path / "q.bundle", manifest=tmp_path / "m.toml", data=SPEC), **wishes)
+    with pytest.raises(QuantizeError, match=told):
+        quantize_bundle(job, say=lambda line: None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_written_or_judged_is_told_before_any_measuring(bundle: Bundle, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from segdec_edge.bundle import Bundle
+from segdec_edge.cli import app
 from segdec_edge.data.samples import Dataset
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.deploy.calibration import CalibrationSet, read_manifest, write_manifest
@@ -178,6 +180,10 @@ def test_an_interrupted_run_goes_on_and_another_setting_starts_anew(
     found, _ = run(bundle, dataset, calibration, tmp_path, 100.0)
     assert found.alone[0][1].mean_logit == 77.0
     assert found.left_out == ()
+    wishes = ["--manifest", str(calibration.path), "--backend", "onnxruntime"]
+    command = ["sensitivity", str(bundle.path), *wishes, "--out", str(tmp_path), "--max-ap-drop", "100"]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert f"Next: segdec quantize {bundle.path} {' '.join(wishes)}\n" in done.output  # what it was measured with
     with pytest.raises(Stopped):
         other = Asked(Int8(calibrator="mse"), 100.0, backend="onnxruntime")
         measure_sensitivity(bundle, dataset, calibration, tmp_path, other, progress=stop)

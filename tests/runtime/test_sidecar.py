@@ -56,6 +56,12 @@ def test_another_tensorrt(parts: Bundle, version: tuple[int, ...]) -> None:
     )
 
 
+def test_a_plan_calibrated_by_its_builder_is_rebuilt_with_its_pictures(parts: Bundle) -> None:
+    plan = _plan(parts, precision="int8", calibration_sha256="c" * 64, dla=0)
+    with pytest.raises(BundleError, match=r"--precision int8 --dla 0 --batch \S+ --calibration MANIFEST$"):
+        check_plan(plan, parts, replace(HERE, version=(10, 7, 0)))
+
+
 def test_tensorrt_rtx_is_another_runtime(parts: Bundle) -> None:
     with pytest.raises(BundleError, match=r"built for TensorRT 10\.3\.0, this machine has TensorRT-RTX 1\.7\.1"):
         check_plan(_plan(parts), parts, Here("tensorrt_rtx", (1, 7, 1), ORIN))
