@@ -19,9 +19,9 @@ from segdec_edge.deploy.half import half_layers, to_half
 from segdec_edge.deploy.qdq import quantisable, with_qdq
 from segdec_edge.errors import EngineError
 from segdec_edge.runtime.tensorrt_api import TensorRt, find_tensorrt
-from tests.nets import SIZE_HW, lively_net, save_net, textures
+from tests.deploy.made_networks import PIXELS
+from tests.nets import SIZE_HW, lively_net, save_net
 
-PIXELS = textures(4)
 FORMS = ("folded", "compressed")
 PRECISIONS = ("fp32", "fp16", "int8")
 
