@@ -1,4 +1,4 @@
-"""One tiny exported network, read as layers and folded, for the tests of what is done to it."""
+"""Tiny exported networks: one read as layers and folded, for the tests of what is done to it, and one to build."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from segdec_edge.deploy.export import export_checkpoint
 from segdec_edge.deploy.fold import folded
 from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.network import Network
+from tests.deploy.made_engines import exported
 from tests.deploy.made_networks import PIXELS
-from tests.nets import lively_net, save_net
+from tests.nets import SIZE_HW, lively_net, save_net
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +29,8 @@ def network(bundle: Bundle) -> Network:
 @pytest.fixture(scope="session")
 def plain(network: Network) -> Network:
     return folded(network, PIXELS)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return exported(tmp_path_factory.mktemp("engine"), 0.25, SIZE_HW)
