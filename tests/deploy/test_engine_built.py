@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,10 @@ from segdec_edge.files import sha256_of
 from segdec_edge.model.backend import spec_of
 from segdec_edge.runtime.gpu import current_gpu
 from segdec_edge.runtime.sidecar import Here, Plan, check_plan, find_plan, read_plan
-from segdec_edge.runtime.tensorrt_api import TensorRt, find_tensorrt
+from segdec_edge.runtime.tensorrt_api import TensorRt
 from segdec_edge.types import Pixels
 from tests.deploy.made_engines import A4000, exported, with_model
 from tests.nets import SIZE_HW, lively_net, textures
-
-
-@pytest.fixture
-def rtx() -> TensorRt:
-    if find_spec("tensorrt_rtx") is None:
-        pytest.skip("no tensorrt_rtx: pip install tensorrt-rtx-cu13")
-    return find_tensorrt("tensorrt_rtx")
 
 
 @pytest.mark.trt
