@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from entry import earlier, one_line
 
 from segdec_edge.bench.baseline import TOLERANCE, slower_samples
 from segdec_edge.bench.forms import Form, Wish, forms_of
@@ -29,8 +31,8 @@ from segdec_edge.bench.machine import code_of, conditions, machine_of
 from segdec_edge.bench.run import ROUNDS, SITTINGS, WARM_UP, made_pictures
 from segdec_edge.bench.stages import INFER, turn_of
 from segdec_edge.bundle import read_bundle
-from segdec_edge.files import write_atomic
-from segdec_edge.timing import CALLS, Floats, Visit, ratio_interval, sit_down, stage_of
+from segdec_edge.files import require_place, write_atomic
+from segdec_edge.timing import CALLS, LEVEL, Floats, Visit, ratio_interval, sit_down, stage_of
 
 Repeats = list[list[list[list[float]]]]
 """Of each repeat both forms' milliseconds, (sittings, calls)."""
@@ -47,15 +49,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
-
+    if not 1 <= asked.sittings <= asked.rounds:
+        sys.exit(f"{asked.rounds} rounds in {asked.sittings} sittings, wanted a round a sitting or more")
+    require_place(asked.out)
     record = begun(asked)
     with tempfile.TemporaryDirectory() as folder:
         copies = tuple(Path(folder) / f"{name}.bundle" for name in "ab")
         for copy in copies:
             shutil.copytree(asked.bundle, copy)
         for backend in asked.backends.split(","):
-            first, second = forms_of(Wish(copies, backends=(backend,))).forms
+            first, second = pair_on(backend, copies)
             done: Repeats = record["milliseconds"].setdefault(backend, [])
+            if done:
+                record["results"][backend] = counted(done, backend)
             while len(done) < asked.repeats:
                 done.append([np.round(one, 4).tolist() for one in repeat(first, second, len(done), asked)])
                 record["results"][backend] = counted(done, backend)
@@ -70,8 +76,8 @@ def begun(asked: Any) -> dict[str, Any]:
     settings |= {"bundle": bundle.path.name, "sha256": bundle.meta.model.sha256, "size_hw": list(bundle.spec.size_hw)}
     machine, code = machine_of().model_dump(mode="json"), code_of().model_dump(mode="json")
     settings["commit"] = code["commit"]
-    if asked.out.exists():
-        found: dict[str, Any] = json.loads(asked.out.read_text())
+    found = earlier(asked.out, "aa")
+    if found is not None:
         differing = [name for name, value in settings.items() if found["settings"][name] != value]
         if differing or found["machine"] != machine:
             sys.exit(f"{asked.out}: was made with another {', '.join(differing) or 'machine'}. Give another -o.")
@@ -81,6 +87,14 @@ def begun(asked: Any) -> dict[str, Any]:
         "benchmark": "aa", "settings": settings, "machine": machine, "code": code,
         "before": state, "after": state, "results": {}, "milliseconds": {},
     }  # fmt: skip
+
+
+def pair_on(backend: str, copies: tuple[Path, ...]) -> tuple[Form, Form]:
+    """Raises ConfigError on an unknown backend; ends the process where this bundle has nothing for it."""
+    found = forms_of(Wish(copies, backends=(backend,)))
+    if len(found.forms) != 2:
+        sys.exit(f"{backend}: {found.not_run[0].reason if found.not_run else 'wanted one form of the bundle'}")
+    return found.forms[0], found.forms[1]
 
 
 def repeat(first: Form, second: Form, number: int, asked: Any) -> tuple[Floats, Floats]:
@@ -108,14 +122,18 @@ def counted(repeats: Repeats, backend: str) -> dict[str, Any]:
     width = float(np.median([one.high / one.low for one in intervals if one.low and one.high]))
     successive = [slower_samples(old[0], new[0]) for old, new in pairwise(samples)]
     alarms = sum(one.low is not None and one.low > 1 + TOLERANCE for one in successive)
+    share = held / len(repeats)
     print(
-        f"{backend}: {held} of {len(repeats)} intervals hold 1 (high over low {width:.3f}, median);"
+        f"{backend}: {held} of {len(repeats)} intervals hold 1, {100 * share:.0f} % (so few or fewer by chance where 95"
+        f" % are right: {chance_of_so_few(held, len(repeats)):.2f}; high over low {width:.3f}, median);"
         f" {alarms} of {len(successive)} successive runs called slower; {time.strftime('%H:%M:%S')}",
         flush=True,
     )
     return {
         "held": held,
         "repeats": len(repeats),
+        "share_held": share,
+        "chance_of_so_few": chance_of_so_few(held, len(repeats)),
         "interval_width_median": width,
         "ratios": [[one.ratio, one.low, one.high] for one in intervals],
         "alarms_between_successive_repeats": alarms,
@@ -123,5 +141,10 @@ def counted(repeats: Repeats, backend: str) -> dict[str, Any]:
     }
 
 
+def chance_of_so_few(held: int, of: int) -> float:
+    """How often at most so many of so many right 95 % intervals hold: below 0.05 they are too narrow."""
+    return sum(math.comb(of, one) * LEVEL**one * (1 - LEVEL) ** (of - one) for one in range(held + 1))
+
+
 if __name__ == "__main__":
-    main()
+    one_line(main)

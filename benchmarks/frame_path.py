@@ -1,6 +1,7 @@
 """What a frame costs from the file to the durable row, stage by stage, in the real station with a real bundle.
 
-    python benchmarks/frame_path.py PARTS.bundle --pictures FOLDER --peer CHECKPOINT.pt -o results/frame_path.json
+    python benchmarks/frame_path.py PARTS.bundle --pictures FOLDER --peer CHECKPOINT.pt \
+        -o benchmarks/results/frame_path.json
 
 The station replays pictures at a rate below what the backend takes, so nothing waits in a queue. Stages are medians of
 wall time; `around` is the time from a frame's capture to its verdict less inference. Wall time leaves out what other
@@ -24,6 +25,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from entry import one_line
 from turns import Contender, serve
 
 from segdec_edge.bench.machine import code_of, conditions, machine_of
@@ -210,6 +212,15 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     asked = parser.parse_args()
     paths = sorted(path for path in asked.pictures.rglob("*") if path.suffix in (".jpg", ".png"))[:16]
+    from segdec_edge.files import require_place  # not at the top: an earlier checkout has none
+
+    read_bundle(asked.bundle)
+    if asked.output:
+        require_place(asked.output)
+    if not paths:
+        raise SystemExit(f"{asked.pictures}: holds no .jpg or .png")
+    if asked.peer and not asked.peer.is_file():
+        raise SystemExit(f"{asked.peer}: no such checkpoint")
     before = conditions()
     checkouts = {"ours": None} | ({"before": asked.before.resolve()} if asked.before else {})
     with tempfile.TemporaryDirectory() as name:
@@ -293,4 +304,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         _serve(sys.argv[2:])
     else:
-        main()
+        one_line(main)

@@ -18,7 +18,9 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
 
+from benchmarks.entry import one_line
 from benchmarks.peers.install import ROOT, size_mb
+from segdec_edge.files import require_place
 
 GOAL_MB = 250.0
 
@@ -28,6 +30,7 @@ def main() -> None:
     parser.add_argument("requirements", nargs="+", help="each as pip takes it, from the repository's root; + joins two")
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
+    require_place(asked.out)
     found = {one: measured(one.split("+")) for one in asked.requirements}
     record = {
         "benchmark": "install_size", "goal_mb": GOAL_MB, "python": platform.python_version(),
@@ -59,4 +62,4 @@ def files_mb(one: Distribution) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

@@ -3,7 +3,7 @@
 FeatureNorm adapts to the light by itself. A folded network has constants in its place and sees each picture brought to
 the training brightness and contrast as a whole; what a camera cuts off at black and white stays lost to both.
 
-    python benchmarks/lighting.py parts.bundle folded.bundle compressed-int8.bundle --data kolektor:PATH -o F.json
+    python -m benchmarks.lighting parts.bundle folded.bundle compressed-int8.bundle --data kolektor:PATH -o F.json
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.entry import one_line
 from segdec_edge import __version__
 from segdec_edge.bundle import Bundle, read_bundle
 from segdec_edge.deploy.gate import Exam, Marks, compare, exam_for, marks_of
@@ -57,4 +58,4 @@ def _row(change: str, bundle: Bundle, first: Marks, marks: Marks) -> dict[str, A
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

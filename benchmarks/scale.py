@@ -1,29 +1,34 @@
 """How cost grows: resolution, width, batch, cameras, data set in training, ledger. Exponents, knees, one plot an axis.
 
-    python benchmarks/scale.py --bundle PARTS.bundle --axes resolution,width -o benchmarks/results/scale.json
+    python benchmarks/scale.py --bundle PARTS.bundle -o benchmarks/results/scale.json --axes resolution,width
 
 Every point is a process of its own, written down at once: run it again and it goes on where it was killed; --again
 measures the chosen axes anew. The bundle is only for the cameras; networks for the other axes are untrained ones. The
-ledger's points up to 10^6 rows are those of results/ledger_scale.json; --ledger-rows measures others. A knee is where
-the local exponent is farthest from the fitted one; `sigmas` says whether the samples' spread explains it.
+ledger's points are those of results/ledger_scale.json; --ledger-rows measures others, and those alone count then:
+--axes ledger --ledger-rows 10000 100000 1000000 10000000 --folder DISK needs 8 GB there and, on a busy core, more than
+an hour. A knee is where the local exponent is farthest from the fitted one; `sigmas` says whether the samples' spread
+explains it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from entry import earlier, one_line
 from scale_fit import fit, plot_svg
 from scale_points import ledger_curves
 
 from segdec_edge.bench.machine import code_of, conditions, machine_of
+from segdec_edge.bundle import read_bundle
 from segdec_edge.files import write_atomic
 
 HERE = Path(__file__).resolve().parent
@@ -41,7 +46,9 @@ AXES = {
     "training": ("pictures", "s, ms, MiB"),
     "ledger": ("rows", "s"),
 }
-_POINT_S = 1800
+_FOLDERS = re.compile(r"(?<![\w/])/(?:[^/\s:'\"]+/)+")
+"""A record travels: names of files stay, folders do not."""
+_POINT_S, _LEDGER_S = 1800, 4 * 3600
 
 
 def points(asked: argparse.Namespace, axis: str) -> Iterator[tuple[str, float, dict[str, Any]]]:
@@ -57,7 +64,7 @@ def points(asked: argparse.Namespace, axis: str) -> Iterator[tuple[str, float, d
             for batch in BATCHES:
                 yield from _inference(axis, batch, (704, 256), asked.width, batch)
         case "cameras":
-            for count in CAMERAS if asked.bundle else ():
+            for count in CAMERAS:
                 wanted = {"axis": axis, "size": count, "frames": asked.frames, "bundle": str(asked.bundle.resolve())}
                 yield f"{axis} {count}", count, wanted
         case "training":
@@ -65,7 +72,7 @@ def points(asked: argparse.Namespace, axis: str) -> Iterator[tuple[str, float, d
                 yield f"{axis} {count}", count, {"axis": axis, "size": count}
         case "ledger":
             for rows in asked.ledger_rows:
-                yield f"{axis} {rows}", rows, {"axis": axis, "size": rows, "folder": asked.folder}
+                yield f"{axis} {rows}", rows, {"axis": axis, "size": rows}
 
 
 def _inference(
@@ -79,13 +86,14 @@ def _inference(
 def measured(wanted: dict[str, Any]) -> dict[str, Any]:
     """One point in a process of its own; {"refused": …} where it failed, as it does without enough memory."""
     command = [sys.executable, str(HERE / "scale_points.py"), json.dumps(wanted)]
+    patience = _LEDGER_S if wanted["axis"] == "ledger" else _POINT_S
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_POINT_S, cwd=HERE)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patience, cwd=HERE)
     except subprocess.TimeoutExpired:
-        return {"refused": f"not done within {_POINT_S} s"}
+        return {"refused": f"not done within {patience} s"}
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return {"refused": f"ended with {done.returncode}: {last}"[:300]}
+        return {"refused": _FOLDERS.sub("", f"ended with {done.returncode}: {last}")[:300]}
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -108,18 +116,31 @@ def earlier_ledger() -> Iterator[tuple[str, dict[str, Any]]]:
         )
 
 
+def lend_ledger(known: dict[str, Any], rows: Sequence[int]) -> None:
+    """Points of ledger_scale.py where none are asked for. Not both: of two days they would make a knee of the machine's
+    state."""
+    if rows:
+        for name in [name for name, point in known.items() if "source" in point]:
+            del known[name]
+        return
+    if not any(point["axis"] == "ledger" for point in known.values()):
+        known.update(earlier_ledger())
+
+
 def work(asked: argparse.Namespace, record: dict[str, Any], place: Path) -> None:
     known: dict[str, Any] = record.setdefault("points", {})
     if "ledger" in asked.axes:
-        for name, point in earlier_ledger():
-            known.setdefault(name, point)
+        lend_ledger(known, asked.ledger_rows)
     for axis in asked.axes:
         for name, size, wanted in points(asked, axis):
-            if name in known and "curves" in known[name] and not (asked.again and "source" not in known[name]):
+            if name in known and "curves" in known[name] and not asked.again:
                 continue
             if "backend" in wanted:
                 wanted["bundle"] = str(_bundle(place, wanted))
-            known[name] = {"axis": axis, "size": size, **measured(wanted)}
+            # Here and not in the child: what a killed child leaves is removed all the same.
+            with tempfile.TemporaryDirectory(dir=asked.folder, prefix="segdec_scale_") as folder:
+                found = measured({**wanted, "folder": str(Path(folder).resolve())})
+            known[name] = {"axis": axis, "size": size, "run": len(record["runs"]) - 1, **found}
             print(name, {key: value for key, value in known[name].items() if key in ("seconds", "refused")}, flush=True)
             save(asked.output, record)
 
@@ -153,13 +174,19 @@ def main() -> None:
     parser.add_argument("--most-pictures", type=int, default=10_000)
     parser.add_argument("--frames", type=int, default=48, help="of all cameras together, for one sample")
     parser.add_argument("--ledger-rows", type=int, nargs="*", default=[])
-    parser.add_argument("--folder", help="where the ledger is written; on the disk to be measured")
+    parser.add_argument("--folder", type=Path, help="where the ledger is written; on the disk to be measured")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "scale.json")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.axes) - set(AXES)):
         raise SystemExit(f"no axis {', '.join(unknown)}, wanted some of {', '.join(AXES)}")
-    record: dict[str, Any] = json.loads(asked.output.read_text()) if asked.output.exists() else {}
+    if "cameras" in asked.axes:
+        if asked.bundle is None:
+            raise SystemExit("the axis cameras needs --bundle PARTS.bundle. Give one, or name other --axes")
+        read_bundle(asked.bundle)
+    if asked.folder is not None and not asked.folder.is_dir():
+        raise SystemExit(f"--folder {asked.folder}: no such folder")
+    record = earlier(asked.output, "scale") or {}
     runs = record.setdefault("runs", [])
     runs.append(
         {
@@ -174,6 +201,7 @@ def main() -> None:
         work(asked, record, Path(name))
     runs[-1]["ended"] = conditions().model_dump()
     record["fits"] = {axis: fitted(record, axis) for axis in AXES if curves_of(record, axis)}
+    record["markdown"] = markdown(record["fits"])
     save(asked.output, record)
     for axis, found in record["fits"].items():
         across, up = AXES[axis]
@@ -181,6 +209,16 @@ def main() -> None:
         write_atomic(asked.output.with_name(f"{asked.output.stem}_{axis}.svg"), svg.encode())
         for name, one in found.items():
             print(f"{axis:10} {name:44} {told(one)}")
+
+
+def markdown(fits: dict[str, Any]) -> str:
+    rows = ["| axis | curve | exponent | off by | largest knee | exponent there |", "|---|---|---|---|---|---|"]
+    for axis, found in fits.items():
+        for name, one in found.items():
+            knee = one["knee"]
+            bend = "– | –" if knee is None else f"{knee['low']:g} to {knee['high']:g} | {knee['exponent']:.2f}"
+            rows.append(f"| {axis} | {name} | {one['exponent']:.2f} | ± {100 * one['residual']:.0f} % | {bend} |")
+    return "\n".join(rows) + "\n"
 
 
 def told(found: dict[str, Any]) -> str:
@@ -194,4 +232,4 @@ def told(found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

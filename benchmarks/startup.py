@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 
 from segdec_edge.bench.machine import code_of, conditions, machine_of
+from segdec_edge.bundle import read_bundle
+from segdec_edge.files import require_place
 from segdec_edge.timing import COLD, Times, ratio_interval, sit_down, stage_of
 
 IMPORTS = {
@@ -54,6 +56,10 @@ _IMPORT = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|\s*(\S+)$", re.MULTILINE
 
 def main() -> None:
     asked = arguments().parse_args()
+    read_bundle(asked.bundle)
+    require_place(asked.out)
+    if not pictures_in(asked.pictures):
+        sys.exit(f"{asked.pictures}: holds no .jpg or .png")
     with tempfile.TemporaryDirectory(prefix="segdec_startup_") as folder:
         work = Path(folder)
         trees = {"": HERE, **({"before, ": asked.before.resolve()} if asked.before else {})}
@@ -72,6 +78,7 @@ def main() -> None:
         record["loading_ms_by_package"] = {
             prefix or "now": by_package(import_times(tree, station)) for prefix, tree in trees.items()
         }
+    record["markdown"] = in_words(record) + "\n"
     asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(in_words(record))
 
@@ -88,8 +95,12 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.resolve().rglob("*") if path.suffix in (".jpg", ".png"))
+
+
 def written(work: Path, asked: Any) -> Path:
-    pictures = sorted(path for path in asked.pictures.resolve().rglob("*") if path.suffix in (".jpg", ".png"))[:3]
+    pictures = pictures_in(asked.pictures)[:3]
     (work / "list.txt").write_text("".join(f"{path}\n" for path in pictures), encoding="utf-8")
     station = work / "station.toml"
     bundle = json.dumps(str(asked.bundle.resolve()))
@@ -209,4 +220,6 @@ def in_words(record: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    from entry import one_line
+
+    one_line(main)

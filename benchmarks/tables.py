@@ -1,8 +1,11 @@
 """Put the tables of committed benchmark records into README.md and benchmarks/README.md: no figure is ever typed.
 
-A block stands between two comments that name the record and how much of it is shown:
+A block stands between two comments that name the record and how much of it is shown; other scripts' records bring their
+own text with them, under "markdown", and are shown as such:
 
     <!-- bench results/bench_kolektor_fold0.json summary -->
+    <!-- bench end -->
+    <!-- bench results/peers.json markdown -->
     <!-- bench end -->
 
 `make tables` fills every block; a test holds that each block is what its record gives.
@@ -14,16 +17,18 @@ A block stands between two comments that name the record and how much of it is s
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
 
 from segdec_edge.bench.record import read_record
 from segdec_edge.bench.text import markdown, summary
+from segdec_edge.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-BLOCK = re.compile(r"(<!-- bench (\S+) (summary|full) -->\n).*?(<!-- bench end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- bench (\S+) (summary|full|markdown) -->\n).*?(<!-- bench end -->)", re.DOTALL)
 _TEXTS = {"summary": summary, "full": markdown}
 
 
@@ -47,7 +52,14 @@ def filled(text: str, folder: Path = ROOT / "benchmarks") -> str:
 def _shown(path: Path, how: str) -> str:
     if not path.is_file():
         return f"(`{path.name}` is not measured yet)\n"
-    return _TEXTS[how](read_record(path))
+    return _own_text(path) if how == "markdown" else _TEXTS[how](read_record(path))
+
+
+def _own_text(path: Path) -> str:
+    text = json.loads(path.read_text(encoding="utf-8")).get("markdown")
+    if text is None:
+        raise ConfigError(f"{path}: holds no table. Measure it anew: benchmarks/README.md names the command.")
+    return str(text)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from entry import one_line
 from torch import Tensor, nn
 from torch.nn import functional
 from turns import Contender, serve
@@ -185,6 +186,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     size_hw = parse_size(arguments.size)
+    from segdec_edge.files import require_place  # not at the top: an earlier checkout has none
+
+    if arguments.output:
+        require_place(arguments.output)
     names = {"ours": None, "plain fp32": None, "plain bf16": None}
     checkouts = names | ({"before": arguments.before.resolve()} if arguments.before else {})
     turns: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
@@ -242,4 +247,4 @@ if __name__ == "__main__":
         stepping = stepper(sys.argv[2], parse_size(sys.argv[3]), float(sys.argv[4]))
         serve(lambda: timed_turn(stepping))
     else:
-        main()
+        one_line(main)

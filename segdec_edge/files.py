@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir, mkdtemp, mkstemp
+from tempfile import TemporaryDirectory, TemporaryFile, gettempdir, mkdtemp, mkstemp
 from typing import BinaryIO
 
 from segdec_edge.errors import StorageError
@@ -55,6 +55,20 @@ def write_atomic(path: Path, content: bytes | str | Callable[[BinaryIO], None]) 
     finally:
         if beside is not None:
             beside.unlink(missing_ok=True)
+
+
+def require_place(path: Path) -> None:
+    """Refuse before long work what write_atomic() would refuse after it: no folder, no permission, a folder there.
+
+    Raises StorageError.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder, wanted a file")
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise storage_error(path, error) from error
 
 
 def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:

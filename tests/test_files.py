@@ -16,7 +16,15 @@ from typing import BinaryIO
 import pytest
 
 from segdec_edge.errors import StorageError
-from segdec_edge.files import folder_atomic, make_folder, sha256_of, temporary_folder, write_atomic, write_together
+from segdec_edge.files import (
+    folder_atomic,
+    make_folder,
+    require_place,
+    sha256_of,
+    temporary_folder,
+    write_atomic,
+    write_together,
+)
 
 
 def entries(folder: Path) -> list[str]:
@@ -259,3 +267,12 @@ def test_sha256_is_that_of_the_content(tmp_path: Path) -> None:
     content = bytes(range(256)) * 10_000  # more than one reading step
     (tmp_path / "a").write_bytes(content)
     assert sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_place_is_refused_before_long_work(tmp_path: Path) -> None:
+    require_place(tmp_path / "new.json")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "none" / "new.json", tmp_path / "folder"):
+        with pytest.raises(StorageError, match="cannot be written"):
+            require_place(path)
+    assert entries(tmp_path) == ["folder"]

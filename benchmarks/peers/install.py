@@ -49,7 +49,10 @@ def main() -> None:
     if unknown or not wanted:
         sys.exit(f"{' '.join(unknown) or 'no name'}: wanted some of {' '.join(names())}")
     for name in wanted:
-        seconds = install(name)
+        try:
+            seconds = install(name)
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"{name}: cannot be installed, what ran last ended with {error.returncode}; it says why above")
         folder = site_packages(name)
         print(f"{name}: {size_mb(folder) if folder else 0:.0f} MB in {seconds:.0f} s", flush=True)
 

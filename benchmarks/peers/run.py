@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.entry import one_line
 from benchmarks.peers.child import Child, PeerError, settle
-from benchmarks.peers.install import HERE, VENVS, site_packages, size_mb
+from benchmarks.peers.install import HERE, VENVS, python_of, site_packages, size_mb
 from benchmarks.peers.known import PLAIN, Entrant, chosen, other_methods, our_forms, plain_peers
 from benchmarks.peers.prepare import Material, anomalib_export, material, plain_export, ultralytics_training
 from benchmarks.peers.table import (
@@ -47,9 +48,11 @@ from benchmarks.peers.table import (
 from segdec_edge.bench.machine import code_of, condition_flags, conditions, machine_of
 from segdec_edge.bench.run import WARM_UP, data_name
 from segdec_edge.bundle import Bundle, read_bundle
+from segdec_edge.files import require_place
 from segdec_edge.timing import COLD, Sitting, Times, Turn, drift_flag, sit_down, stage_of
 
 PICTURES = 8
+PLAIN_VENV = "plain_torch"
 
 
 @dataclass
@@ -67,13 +70,22 @@ class Found:
 
 def main() -> None:
     asked = arguments().parse_args()
+    if not 1 <= asked.sittings <= asked.rounds:
+        raise SystemExit(f"{asked.rounds} rounds in {asked.sittings} sittings, wanted a round a sitting or more")
+    for path in (asked.out, asked.markdown):
+        if path is not None:
+            require_place(path)
     before = conditions()
     asked.work.mkdir(parents=True, exist_ok=True)
     bundles = [read_bundle(path) for path in asked.bundles]
     given = material(bundles[0], asked.data, asked.subset, asked.work.resolve(), asked.limit)
     found = Found()
     entrants = made_ready(asked, bundles, given, found)
+    if not python_of(PLAIN_VENV).exists():
+        raise PeerError(f"what all are compared with is not installed: python benchmarks/peers/install.py {PLAIN_VENV}")
     entrants = [ready for one in entrants if (ready := judged(one, given, asked.threads, found)) is not None]
+    if all(one.name != PLAIN for one in entrants):
+        raise PeerError(f"{PLAIN}, which all are compared with, does not run: {found.not_run[PLAIN]}")
     sittings = [sitting(entrants, given, asked, number, found) for number in range(asked.sittings)]
     if asked.seconds:
         windows(entrants, given, asked, found)
@@ -110,7 +122,10 @@ def made_ready(asked: Any, bundles: Sequence[Bundle], given: Material, found: Fo
         *other_methods(given.work, asked.epochs),
         *our_forms([path.resolve() for path in asked.bundles], thresholds, asked.backends.split(",")),
     ]
-    entrants = chosen(entrants, asked.peers)
+    try:
+        entrants = chosen(entrants, asked.peers)
+    except ValueError as error:
+        raise PeerError(f"--peers {error}") from None
     steps = {
         "plain_onnxruntime": lambda: plain_export(asked.checkpoint.resolve(), given),
         "plain_openvino": lambda: plain_export(asked.checkpoint.resolve(), given),
@@ -267,8 +282,9 @@ def write(asked: Any, entrants: Sequence[Entrant], sittings: Sequence[Sitting[st
         "milliseconds": {one.name: samples_of(sittings, one.name) for one in entrants},
         "order": [list(drawn) for one in sittings for drawn in one.order],
     }  # fmt: skip
-    asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     text = markdown(rows, found.not_run, notes(asked, machine, flags))
+    record["markdown"] = text
+    asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if asked.markdown:
         asked.markdown.write_text(text, encoding="utf-8")
     print(text)
@@ -281,7 +297,7 @@ def notes(asked: Any, machine: Any, flags: Sequence[str]) -> list[str]:
         f" {asked.rounds} rounds in {asked.sittings} sittings, in turns, shuffled; every peer in its own process"
         " and environment",
         f"pictures/s: {asked.threads} instances with one thread each",
-        f"times faster: than {PLAIN}, whole picture, paired within each round",
+        f"times faster: than {PLAIN}, whole picture: the ratio of the two p50, its interval from whole sittings",
         "install MB: all of the peer's site-packages, nothing else in them; lines: benchmarks/peers/snippets/, from a"
         " trained file to the verdict on one picture, the network's own definition not counted",
         f"{machine.cpu}, {machine.cores} cores",
@@ -297,4 +313,7 @@ def told(reason: str, given: Material) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        one_line(main)
+    except PeerError as error:
+        raise SystemExit(f"run.py: {error}") from None

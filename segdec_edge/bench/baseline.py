@@ -16,7 +16,7 @@ from statistics import median
 
 import numpy as np
 
-from segdec_edge.bench.record import BenchRecord, Line
+from segdec_edge.bench.record import BenchRecord, Line, Machine
 from segdec_edge.bench.stages import INFER
 from segdec_edge.deploy.gate import MAX_AP_DROP
 from segdec_edge.errors import ConfigError
@@ -56,16 +56,26 @@ def compare(old: BenchRecord, new: BenchRecord, tolerance: float = TOLERANCE, an
     """Every line that both have. anyway: also of other machines and artefacts. Raises ConfigError where not."""
     earlier = {line.key: line for line in old.lines}
     pairs = [(earlier[line.key], line) for line in new.lines if line.key in earlier]
-    differences = [*_machines(old, new), *_settings(old, new), *_artefacts(pairs)]
+    differences = [*_before_any(old, new.machine, new.settings.threads, new.settings.untimed), *_artefacts(pairs)]
     if not pairs:
         raise ConfigError("--baseline: no form with this name, backend and batch is in it. Bench the same ones.")
-    if differences and not anyway:
+    if not anyway:
+        _refuse(differences)
+    changes = tuple(_change(before, after, old, new, tolerance) for before, after in pairs)
+    return Comparison(changes, (*differences, *_notes(old, new, changes)))
+
+
+def require_comparable(old: BenchRecord, machine: Machine, threads: int | None, untimed: int) -> None:
+    """What can be said before anything is timed. untimed: calls of a turn. Raises ConfigError."""
+    _refuse(_before_any(old, machine, threads, untimed))
+
+
+def _refuse(differences: Sequence[str]) -> None:
+    if differences:
         raise ConfigError(
             f"--baseline: {'; '.join(differences)}: a difference in time would say nothing. Compare them all the same:"
             " --anyway"
         )
-    changes = tuple(_change(before, after, old, new, tolerance) for before, after in pairs)
-    return Comparison(changes, (*differences, *_notes(old, new, changes)))
 
 
 def slower_by(before: Line, after: Line) -> Interval:
@@ -110,18 +120,15 @@ def _less_accurate(before: Line, after: Line) -> list[str]:
     return lost
 
 
-def _machines(old: BenchRecord, new: BenchRecord) -> list[str]:
-    return [
-        f"another machine ({name} {getattr(new.machine, name)}, before {getattr(old.machine, name)})"
+def _before_any(old: BenchRecord, machine: Machine, threads: int | None, untimed: int) -> list[str]:
+    found = [
+        f"another machine ({name} {getattr(machine, name)}, before {getattr(old.machine, name)})"
         for name in _SAME_MACHINE
-        if getattr(new.machine, name) != getattr(old.machine, name)
+        if getattr(machine, name) != getattr(old.machine, name)
     ]
-
-
-def _settings(old: BenchRecord, new: BenchRecord) -> list[str]:
-    was, now = old.settings, new.settings
-    found = [] if was.threads == now.threads else [f"other --threads ({now.threads}, before {was.threads})"]
-    if (was.untimed > 0) != (now.untimed > 0):
+    if old.settings.threads != threads:
+        found.append(f"other --threads ({threads}, before {old.settings.threads})")
+    if (old.settings.untimed > 0) != (untimed > 0):
         found.append("other turns (the first call of a turn is timed in one of them, --cold)")
     return found
 

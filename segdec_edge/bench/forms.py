@@ -99,6 +99,11 @@ def forms_of(wish: Wish) -> Found:
     unknown = [name for name in wish.backends or () if name not in ALL]
     if unknown:
         raise ConfigError(f"--backends {unknown[0]}: unknown, wanted all or some of {', '.join(ALL)}.")
+    from segdec_edge.deploy.engine import PRECISIONS  # not at the top: it would count as start-up time of a form
+
+    odd = [name for name in wish.precisions or () if name not in PRECISIONS]
+    if odd:
+        raise ConfigError(f"--precisions {odd[0]}: unknown, wanted all or some of {', '.join(PRECISIONS)}.")
     found = Found()
     for path, name in zip(wish.artefacts, _names(wish.artefacts), strict=True):
         if path.is_file():

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-import numpy as np
-
 from segdec_edge.bench import stages
 from segdec_edge.bench.count import LayerCost, compulsory_bytes, layers_of
 from segdec_edge.bench.forms import TORCH, Form, reference_key
+from segdec_edge.bench.predict import board_floors
 from segdec_edge.bench.record import Accuracy, Ceiling, Cost, Floor, Line, Quantiles, Ratio, Samples, Throughput
 from segdec_edge.bench.roofline import ceiling_name, floor_of
 from segdec_edge.bench.stages import STAGES, Trial
@@ -67,7 +66,7 @@ def line_of(entrant: Entrant, measured: Measured) -> Line:
         size_bytes=form.size_bytes,
         latency=latency,
         per_picture_ms=latency.p50 / batch,
-        stages={name: float(np.median(taken[name])) if name in taken else None for name in STAGES},
+        stages={name: quantile(taken[name], 0.5) if name in taken else None for name in STAGES},
         samples={name: _plain(found) for name, found in taken.items()},
         device_time=stages.DEVICE in taken,
         cost=_cost(trial, batch, measured.load_ms[key]),
@@ -77,6 +76,7 @@ def line_of(entrant: Entrant, measured: Measured) -> Line:
         throughput=_throughput(entrant, measured),
         accuracy=measured.accuracy.get(key),
         floor=floor,
+        board_floors_ms=board_floors(layers, compulsory),
         flags=tuple(flag for flag in (outlier_flag(infer), _peak_flag(floor)) if flag),
     )
 

@@ -14,10 +14,10 @@ from string import Template
 
 from segdec_edge.bench.plots import accuracy_svg, roofline_svg, violins_svg
 from segdec_edge.bench.record import BenchRecord, Conditions, Line
-from segdec_edge.bench.text import FIRST, SECOND, Column, columns_of, notes, refusals
+from segdec_edge.bench.text import FIRST, FLOORS_ELSEWHERE, SECOND, Column, columns_of, elsewhere, notes, refusals
 
 SORT = """
-document.querySelectorAll("th").forEach((head) => head.addEventListener("click", () => {
+const sort = (head) => {
   const table = head.closest("table"), body = table.tBodies[0], place = head.cellIndex;
   const up = head.getAttribute("aria-sort") !== "ascending";
   const key = (row) => row.cells[place].dataset.value;
@@ -26,7 +26,13 @@ document.querySelectorAll("th").forEach((head) => head.addEventListener("click",
   table.querySelectorAll("th").forEach((one) => one.removeAttribute("aria-sort"));
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
   [...body.rows].sort((a, b) => less(key(a), key(b))).forEach((row) => body.append(row));
-}));
+};
+document.querySelectorAll("th").forEach((head) => {
+  head.addEventListener("click", () => sort(head));
+  head.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); sort(head); }
+  });
+});
 """
 
 
@@ -42,6 +48,7 @@ def bench_page(record: BenchRecord) -> str:
         "<h2>Stages, costs and floor</h2>",
         _table(record.lines, SECOND),
         _section("Roofline", roofline_svg(record, numbered)),
+        *_elsewhere(record.lines),
         _listed("Not run", refusals(record.not_run)),
         _listed("How to read it", notes(record)),
         _listed("The machine meanwhile", [*_state("before", record.before), *_state("after", record.after)]),
@@ -57,6 +64,13 @@ def _headline(lines: Sequence[Line]) -> str:
     if best.ratio is None or best.ratio.low is None or best.ratio.low <= 1:
         return words
     return f"{words}, {best.ratio.times_faster:.1f} times faster than {best.ratio.over}"
+
+
+def _elsewhere(lines: Sequence[Line]) -> list[str]:
+    told, columns = elsewhere(lines)
+    if not told:
+        return []
+    return ["<h2>On boards that are not here</h2>", f"<p>{escape(FLOORS_ELSEWHERE)}</p>", _table(told, columns)]
 
 
 def _table(lines: Sequence[Line], wanted: Sequence[Column]) -> str:

@@ -58,7 +58,7 @@ def accuracy_svg(lines: Numbered) -> str:
     up = _scale(min(aps) - pad, min(1.0, max(aps)) + pad / 2, bottom, 16)
     levels = np.linspace(min(aps) - pad, min(1.0, max(aps)), 5)
     grid = "".join(
-        _line(_LEFT, up(level), _WIDTH - _RIGHT, up(level)) + _text(_LEFT - 8, up(level) + 4, f"{level:.3f}", "end")
+        _line(_LEFT, up(level), _WIDTH - _RIGHT, up(level)) + _text(_LEFT - 8, up(level) + 4, f"{level:.4f}", "end")
         for level in levels
     )
     dots = _dots([(number, line, across(t), up(ap)) for (number, line, ap), t in zip(scored, times, strict=True)])
@@ -72,8 +72,7 @@ def accuracy_svg(lines: Numbered) -> str:
 def roofline_svg(record: BenchRecord, lines: Numbered) -> str:
     """Operations a second over operations a byte, below the measured peaks; empty where none were measured."""
     shown = [(number, line, line.floor) for number, line in lines if line.floor is not None]
-    used = {precision for _, line, _ in shown for precision in ("fp16", "int8") if precision in line.precision}
-    used.add("fp32")
+    used = {"fp32", *("int8" if line.precision == "mixed" else line.precision for _, line, _ in shown)}
     roofs = [
         (f"{name} {precision}", peak, ceiling.bytes_per_s)
         for name, ceiling in record.ceilings.items()

@@ -116,9 +116,22 @@ def predict(bundle: Bundle, board: Board, batch: int = 1, own: Sequence[Seen] = 
             found.append(_predicted(bundle, taken, board, batch, precision, own, bool(narrow)))
     if not found:
         raise ConfigError(
-            f"{board.name}: no certain peak for {wanted[0]} is known. Predict another precision or board."
+            f"{board.name}: no certain peak for {wanted[0]} is known. Choose another board, or a bundle in another"
+            " precision."
         )
     return tuple(found)
+
+
+def board_floors(layers: Sequence[LayerCost], compulsory: int) -> dict[str, float]:
+    """Least milliseconds of one batch as its layers are, on every board whose peaks for them are known."""
+    used = {layer.precision for layer in layers} - {"fp32"}
+    able = {
+        name: board
+        for name, board in boards().boards.items()
+        if all(getattr(board, precision) is not None for precision in used)
+    }
+    floors = {name: floor_of(layers, compulsory, board.ceiling(), median_ms=1.0) for name, board in able.items()}
+    return {name: floor.floor_ms for name, floor in floors.items() if floor is not None}
 
 
 def in_words(bundle: Bundle, board: Board, batch: int, found: Sequence[Prediction]) -> str:
@@ -165,7 +178,8 @@ def _narrowed(layer: LayerCost, precision: Precision) -> LayerCost:
 
 
 def _engine_precision(name: str) -> Precision | None:
-    return "int8" if "int8" in name else "fp16" if "fp16" in name else None
+    """A mixed one is INT8 but for a few layers, as predict() counts it."""
+    return "int8" if name in ("int8", "mixed") else "fp16" if name == "fp16" else None
 
 
 def _near(one: Prediction, board: Board) -> str:

@@ -173,7 +173,8 @@ class Floor(Record):
 
 class Line(Record):
     """One artefact on one backend at one batch size. samples: by stage, each as Samples; precision as the file says;
-    operations: of one batch's convolutions and matrix products, 2 a multiply-add, whatever their precision."""
+    operations: of one batch's convolutions and matrix products, 2 a multiply-add, whatever their precision;
+    board_floors_ms: the floor of one batch at stated peaks, by the board's name for segdec predict."""
 
     key: str
     name: str
@@ -195,6 +196,7 @@ class Line(Record):
     throughput: Throughput | None = None
     accuracy: Accuracy | None = None
     floor: Floor | None = None
+    board_floors_ms: Mapping[str, float] = {}
     flags: tuple[str, ...] = ()
 
 

@@ -235,7 +235,9 @@ class _Run:
         return turns
 
     def _windows(self, forms: Sequence[Form], pictures: Sequence[Pixels]) -> dict[Entrant, dict[Crew, list[Window]]]:
-        entrants = self._entrants(forms) if self.job.window_s else []
+        if not self.job.window_s:
+            return {}
+        entrants = self._entrants(forms)
         by_key, cores = {form.key: form for form in forms}, usable_cores()
         found: dict[Entrant, dict[Crew, list[Window]]] = {
             (key, batch): {crew: [] for crew in crews_of(by_key[key], cores, self.job.threads)}

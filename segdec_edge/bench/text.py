@@ -103,6 +103,10 @@ FLOOR = (
 )
 FIRST = (*WHAT, *SIZE, *HOW_FAST, *HOW_GOOD)
 SECOND = (*WHAT, *STAGES, *COSTS, *FLOOR)
+FLOORS_ELSEWHERE = (
+    "Floors on boards that are not here, ms a batch: arithmetic and memory at the peaks that segdec predict names, as"
+    " the file is, what stays FP32 at the FP16 peak. Nothing was measured there; no engine can be faster."
+)
 ALL = (*FIRST, *STAGES, *COSTS, *FLOOR)
 
 
@@ -111,11 +115,25 @@ def columns_of(lines: Sequence[Line], columns: Sequence[Column] = ALL) -> list[C
     return [column for column in columns if any(column.cell(line) != NOTHING for line in lines)]
 
 
+def elsewhere(lines: Sequence[Line]) -> tuple[list[Line], list[Column]]:
+    """Each counted artefact once, and its floor on every board that was known; both empty where none is."""
+    once = {(line.name, line.batch, line.precision): line for line in reversed(lines) if line.board_floors_ms}
+    told = [line for line in lines if line in once.values()]
+    boards = dict.fromkeys(name for line in told for name in line.board_floors_ms)
+    return told, [*(() if not told else (NAMES[0], NAMES[2], BATCH)), *(_board(name) for name in boards)]
+
+
+def _board(name: str) -> Column:
+    return _numeric(name, lambda line: line.board_floors_ms.get(name), 3)
+
+
 def markdown(record: BenchRecord) -> str:
     """Tables and notes as Markdown: generated, so that no figure is ever typed."""
-    first, second = columns_of(record.lines, FIRST), columns_of(record.lines, SECOND)
-    parts = [_table(record.lines, first), _table(record.lines, second), *(f"- {note}" for note in notes(record))]
-    return "\n\n".join(parts[:2]) + "\n\n" + "\n".join(parts[2:]) + "\n"
+    told, boards = elsewhere(record.lines)
+    tables = [_table(record.lines, columns_of(record.lines, columns)) for columns in (FIRST, SECOND)]
+    if told:
+        tables.append(f"{FLOORS_ELSEWHERE}\n\n{_table(told, boards)}")
+    return "\n\n".join(tables) + "\n\n" + "\n".join(f"- {note}" for note in notes(record)) + "\n"
 
 
 def summary(record: BenchRecord) -> str:

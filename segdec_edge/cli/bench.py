@@ -22,7 +22,7 @@ def bench(
         list[Path], typer.Argument(metavar="BUNDLE…", help="Bundles, and checkpoints (.pt: the plain torch peer).")
     ],
     backends: Annotated[str, typer.Option(help="all, or some of tensorrt,openvino,onnxruntime,torch.")] = "all",
-    precisions: Annotated[str, typer.Option(help="all, or some of fp32,fp16,int8, as the files are.")] = "all",
+    precisions: Annotated[str, typer.Option(help="all, or some of fp32,fp16,int8,mixed, as the files are.")] = "all",
     batch: Annotated[str, typer.Option(help="Pictures at a time, as 1,4,8.")] = "1",
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH,…: of checkpoints; a bundle has its own.")] = None,
     data: Annotated[str | None, typer.Option(help="Data set: real pictures to time, and accuracy.")] = None,
@@ -50,15 +50,16 @@ def bench(
 
     Exit 1 on a regression against --baseline.
     """
-    from segdec_edge.bench.baseline import compare
+    from segdec_edge.bench.baseline import compare, require_comparable
     from segdec_edge.bench.forms import Wish
+    from segdec_edge.bench.machine import machine_of
     from segdec_edge.bench.page import bench_page
     from segdec_edge.bench.record import read_record, write_record
     from segdec_edge.bench.run import Job, run_bench
     from segdec_edge.bench.text import in_words
     from segdec_edge.bench.text import markdown as as_markdown
     from segdec_edge.data.spec import parse_size
-    from segdec_edge.files import write_atomic
+    from segdec_edge.files import require_place, write_atomic
 
     wish = Wish(
         artefacts=tuple(artefacts),
@@ -81,6 +82,11 @@ def bench(
         peaks=peaks,
     )
     earlier = None if baseline is None else read_record(baseline)
+    if earlier is not None and not anyway:
+        require_comparable(earlier, machine_of(), threads, job.visit.untimed)
+    for path in (json, html, markdown):
+        if path is not None:
+            require_place(path)
     with _progress() as progress:
         record = run_bench(job, progress=progress)
     if json is not None:

@@ -17,7 +17,9 @@ def reproduce(
     data: Annotated[str, typer.Option(help="Its data set, as kolektor:PATH; III and V take any.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trainings, results.json and table.md.")],
     rows: Annotated[str | None, typer.Option(help="Only these rows, with commas.")] = None,
-    variants: Annotated[str, typer.Option(help="ours, authors, text, averaged, mirrored, pasted, improved.")] = "ours",
+    variants: Annotated[
+        str, typer.Option(help="ours, authors, text, averaged, mirrored, pasted, augmented, improved.")
+    ] = "ours",
     folds: Annotated[str | None, typer.Option(help="Only these folds, as 0,1.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, as 1337,1338.")] = "1337",
     size: Annotated[str | None, typer.Option(help="Another input size, HEIGHTxWIDTH.")] = None,

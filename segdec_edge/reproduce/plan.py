@@ -17,6 +17,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "averaged": {"average_epochs": 10},
     "mirrored": {"flips": True},
     "pasted": {"paste": 0.5},
+    "augmented": {"flips": True, "paste": 0.5},
     "improved": {"flips": True, "average_epochs": 10},
 }
 """ours: our defaults (the paper's text but for the soft target). authors: as the release behind the published numbers.

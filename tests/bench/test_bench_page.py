@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segdec_edge.bench.page import bench_page
+from segdec_edge.bench.page import SORT, bench_page
 from segdec_edge.bench.plots import accuracy_svg, density, roofline_svg, violins_svg
 from segdec_edge.bench.record import Accuracy, Ceiling, NotRun, Ratio, Throughput, read_record, write_record
 from segdec_edge.bench.text import in_words, markdown, notes
@@ -64,6 +64,17 @@ def test_plots_of_what_is_not_known_are_left_out() -> None:
     assert "<h2>Roofline" not in bench_page(alone)
 
 
+def test_lines_at_nearly_the_same_accuracy_have_an_axis_that_tells_them_apart() -> None:
+    lines = [made_line("a", 5.0, accuracy=Accuracy(ap=0.9971)), made_line("b", 9.0, accuracy=Accuracy(ap=0.9972))]
+    texts = [one.text for one in ElementTree.fromstring(accuracy_svg(list(enumerate(lines, 1)))).iter("text")]
+    levels = [text for text in texts if text is not None and text.startswith("0.99")]
+    assert len(levels) == len(set(levels)) == 5
+
+
+def test_the_table_is_sorted_by_keys_too() -> None:
+    assert '"keydown"' in SORT and bench_page(RECORD).count('tabindex="0"') > 20
+
+
 def test_no_number_covers_another_one_or_a_dot() -> None:
     lines = [made_line(f"a{index}", 300 + 5 * index, accuracy=Accuracy(ap=0.997), seed=index) for index in range(9)]
     svg = ElementTree.fromstring(accuracy_svg(list(enumerate([*lines, made_line("far", 20.0)], start=1))))
@@ -91,6 +102,16 @@ def test_the_tables_for_a_readme_are_made_of_the_record() -> None:
     assert "111.5" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|") and "times faster" not in line}
     assert len(widths) <= 2
+
+
+def test_floors_on_boards_are_told_once_an_artefact() -> None:
+    floors = {"orin-nano-super": 2.5, "agx-orin-64": 0.75}
+    both = [made_line("fast", 10.0, backend=name, board_floors_ms=floors) for name in ("onnxruntime", "openvino")]
+    text, page = markdown(made_record(PLAIN, *both)), bench_page(made_record(PLAIN, *both))
+    assert "| form | precision | batch | orin-nano-super | agx-orin-64 |" in text
+    assert text.count("| fast | fp32 | 1 | 2.500 | 0.750 |") == 1
+    assert "On boards that are not here" in page and page.count('data-value="0.75"') == 1
+    assert "not here" not in markdown(RECORD) + bench_page(RECORD)
 
 
 def test_the_terminal_says_what_is_timed_and_what_is_not() -> None:

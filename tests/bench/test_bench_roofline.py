@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from segdec_edge.bench.count import LayerCost, compulsory_bytes, count_layers, layers_of
 from segdec_edge.bench.peaks import ceilings
-from segdec_edge.bench.predict import Board, board_named, boards, in_words, predict, seen_in
+from segdec_edge.bench.predict import Board, board_floors, board_named, boards, in_words, predict, seen_in
 from segdec_edge.bench.record import Ceiling
 from segdec_edge.bench.roofline import best_of, ceiling_name, floor_of, peak_for
 from segdec_edge.bundle import Bundle
@@ -179,8 +180,20 @@ def test_own_measurements_narrow_the_range(bundle: Bundle) -> None:
     assert [seen.achieved for seen in own] == [0.4, 0.5, 0.6]
     (fp16,) = predict(bundle, board, own=own)
     assert fp16.most_ms / fp16.least_ms == pytest.approx(1.5)
+    mixed = made_line("m", 1.0, backend="tensorrt/sm86-mixed", precision="mixed", floor=made_floor(achieved=0.3))
+    assert [seen.precision for seen in seen_in([made_record(mixed)])] == ["int8"]
     (few,) = predict(bundle, board, own=own[:2])
     assert few.most_ms / few.least_ms == pytest.approx(1 / 0.176, rel=1e-3)
+
+
+def test_floors_leave_out_the_boards_whose_peak_is_not_known(bundle: Bundle) -> None:
+    layers = layers_of(bundle)
+    fp32 = board_floors(layers, 0)
+    assert set(fp32) == set(boards().boards)
+    work = sum(layer.operations for layer in layers)
+    assert fp32["orin-nano-super"] == pytest.approx(work / 16.7e12 * 1e3)
+    narrow = [replace(layer, precision="int8") for layer in layers]
+    assert set(fp32) - set(board_floors(narrow, 0)) == {"agx-thor"}
 
 
 def test_a_board_without_the_peak_is_refused(bundle: Bundle, tmp_path: Path) -> None:

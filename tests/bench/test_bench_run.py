@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from segdec_edge.bench.forms import Form, Wish, forms_of
+from segdec_edge.bench.predict import boards
 from segdec_edge.bench.record import BenchRecord, Line, read_record
 from segdec_edge.bench.run import Job, Progress, data_name, made_pictures, run_bench
 from segdec_edge.bench.stages import STAGES, Trial, require_room, try_form
@@ -93,6 +94,7 @@ def test_every_line_has_its_figures(smoke: tuple[BenchRecord, Phases], bundle: B
     record, _ = smoke
     for line in record.lines:
         assert set(line.stages) == set(STAGES)
+        assert line.stages["infer"] == line.latency.p50  # the same calls, in both tables
         assert {name: (len(rows), len(rows[0])) for name, rows in line.samples.items()} == dict.fromkeys(
             ("prepare", "infer", "decide"), (SITTINGS, ROUNDS // SITTINGS * CALLS)
         )
@@ -112,7 +114,8 @@ def test_every_line_has_its_figures(smoke: tuple[BenchRecord, Phases], bundle: B
     assert ours.sha256 == bundle.meta.model.sha256
     assert ours.floor is not None and ours.floor.operations == ours.operations
     assert ours.operations is not None and record.lines[3].operations == 2 * ours.operations > 0
-    assert record.lines[0].operations is None  # a checkpoint has no graph
+    assert set(ours.board_floors_ms) == set(boards().boards) and min(ours.board_floors_ms.values()) > 0
+    assert record.lines[0].operations is None and not record.lines[0].board_floors_ms  # a checkpoint has no graph
     for line in record.lines:
         over = reference_key_of(line, record)
         if line.ratio is not None:  # what the table's own columns give
@@ -163,7 +166,7 @@ def test_the_command_writes_all_it_was_asked_for(bundle: Bundle, tmp_path: Path)
 
     done = bench("--json", "r.json", "--html", "r.html", "--markdown", "r.md")
     assert done.returncode == 0, done.stderr
-    assert "feature  onnxruntime" in done.stdout
+    assert "feature  onnxruntime" in done.stdout and "\nthroughput" not in done.stdout  # none was asked for
     assert read_record(tmp_path / "r.json").lines[0].throughput is None
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     assert (tmp_path / "r.md").read_text().startswith("| form |")
@@ -173,6 +176,11 @@ def test_the_command_writes_all_it_was_asked_for(bundle: Bundle, tmp_path: Path)
     again = bench("--baseline", "r.json")
     assert again.returncode == 1, again.stdout + again.stderr
     assert "SLOWER" in again.stdout
+    other = bench("--baseline", "r.json", "--threads", "1")
+    assert other.returncode == 1 and "other --threads (1, before None)" in other.stderr and "trying" not in other.stdout
+    refused = bench("--json", "none/r.json")
+    assert refused.returncode == 1 and "none/r.json: cannot be written" in refused.stderr
+    assert "trying" not in refused.stdout  # an hour of timing is not thrown away
 
 
 def test_what_is_not_asked_for_or_not_possible_is_told(bundle: Bundle) -> None:
@@ -187,6 +195,8 @@ def test_what_is_not_asked_for_or_not_possible_is_told(bundle: Bundle) -> None:
     assert "runs on torch alone" in only.not_run[0].reason
     with pytest.raises(ConfigError, match="--backends fast"):
         forms_of(Wish((bundle.path,), backends=("fast",)))
+    with pytest.raises(ConfigError, match="--precisions fp99: unknown, wanted all or some of fp32, fp16, int8, mixed"):
+        forms_of(Wish((bundle.path,), precisions=("int8", "fp99")))
     with pytest.raises(ConfigError, match="given twice"):
         forms_of(Wish((bundle.path, bundle.path)))
     with pytest.raises(ConfigError, match="nothing to bench runs here"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +12,7 @@ import pytest
 
 from segdec_edge.bench.record import Ratio, write_record
 from segdec_edge.bench.text import summary
+from segdec_edge.errors import ConfigError
 from tests.bench.made_records import made_line, made_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,3 +46,21 @@ def test_a_block_is_filled_from_its_record_and_only_the_block(tables: ModuleType
     assert "batch" not in found.splitlines()[2]
     absent = tables.filled(text.replace("r.json", "none.json"), tmp_path)
     assert "not measured yet" in absent and "old" not in absent
+
+
+def test_another_script_s_record_brings_its_own_table(tables: ModuleType, tmp_path: Path) -> None:
+    text = "<!-- bench peers.json markdown -->\nold\n<!-- bench end -->\n"
+    (tmp_path / "peers.json").write_text(json.dumps({"markdown": "| peer |\n|---|\n"}))
+    assert tables.filled(text, tmp_path) == text.replace("old\n", "| peer |\n|---|\n")
+    (tmp_path / "peers.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds no table"):
+        tables.filled(text, tmp_path)
+
+
+def test_every_script_and_record_has_its_command() -> None:
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    commands = text.partition("## The command of every record")[2].partition("\n## ")[0]
+    records = [path.name for path in (ROOT / "benchmarks" / "results").glob("*.json")]
+    assert records and not [name for name in records if f"results/{name}" not in commands]
+    named = set(re.findall(r"benchmarks/([\w/]+\.py)", commands))
+    assert named and not [name for name in named if not (ROOT / "benchmarks" / name).exists()]

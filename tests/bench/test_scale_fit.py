@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 from benchmarks.scale_fit import fit, plot_svg
 
+SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
 SIZES = (100, 300, 1000, 3000, 10_000)
 
 
@@ -58,3 +62,19 @@ def test_the_plot_shows_every_point_and_tells_the_exponent() -> None:
     assert len(circles) == len(SIZES) + 1
     assert "exponent 1.00" in drawn
     assert "write &lt;all&gt;" in drawn
+
+
+def test_ledger_points_of_two_days_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    scale = importlib.import_module("scale")
+    known: dict[str, Any] = {}
+    scale.lend_ledger(known, [])
+    assert {point["size"] for point in known.values()} == {10**4, 10**5, 10**6}
+    scale.lend_ledger(known, [10**7])
+    assert known == {}
+    known["ledger 1e+07"] = {"axis": "ledger", "size": 10**7, "curves": {}}
+    scale.lend_ledger(known, [])
+    assert list(known) == ["ledger 1e+07"]
+    assert "| ledger | verify | 1.10 | ± 5 % | – | – |" in scale.markdown(
+        {"ledger": {"verify": {"exponent": 1.1, "residual": 0.05, "knee": None}}}
+    )
