@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from segdec_edge.runtime.tensorrt_api import TensorRt, find_tensorrt
 
 # The same examples on every run, and none too slow: other work shares the machine.
 settings.register_profile("segdec", deadline=None, derandomize=True, database=None)
@@ -51,3 +54,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"cannot mount a small disk here ({error})")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def rtx() -> TensorRt:
+    """The real TensorRT-RTX, which builds without a GPU, or a skip that says how to install it."""
+    if find_spec("tensorrt_rtx") is None:
+        pytest.skip("no tensorrt_rtx: pip install tensorrt-rtx-cu13")
+    return find_tensorrt("tensorrt_rtx")

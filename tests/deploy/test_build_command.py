@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,9 +21,8 @@ from tests.nets import lively_net, save_net, textures
 
 
 @pytest.mark.trt
+@pytest.mark.usefixtures("rtx")
 def test_a_plan_and_its_sidecar_come_out(tmp_path: Path) -> None:
-    if find_spec("tensorrt_rtx") is None:
-        pytest.skip("no tensorrt_rtx: pip install tensorrt-rtx-cu13")
     checkpoint = save_net(tmp_path / "net.pt", lively_net())
     bundle = tmp_path / "parts.bundle"
     export_checkpoint(checkpoint, bundle, pictures=list(textures(1)[..., 0]), simplify=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
@@ -18,10 +17,10 @@ from segdec_edge.deploy.graph_write import to_onnx
 from segdec_edge.deploy.half import half_layers, to_half
 from segdec_edge.deploy.qdq import quantisable, with_qdq
 from segdec_edge.errors import EngineError
-from segdec_edge.runtime.tensorrt_api import TensorRt, find_tensorrt
-from tests.nets import SIZE_HW, lively_net, save_net, textures
+from segdec_edge.runtime.tensorrt_api import TensorRt
+from tests.deploy.made_networks import PIXELS
+from tests.nets import SIZE_HW, lively_net, save_net
 
-PIXELS = textures(4)
 FORMS = ("folded", "compressed")
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -53,9 +52,9 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], by
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_form_is_built_in_every_precision(
-    graphs: dict[tuple[str, str], bytes], form: str, precision: str
+    rtx: TensorRt, graphs: dict[tuple[str, str], bytes], form: str, precision: str
 ) -> None:
-    built = build_plan(_rtx(), graphs[form, precision], Wish(target="sm86", precision=precision))
+    built = build_plan(rtx, graphs[form, precision], Wish(target="sm86", precision=precision))
     assert built.plan.nbytes > 10_000
 
 
@@ -63,30 +62,26 @@ def test_every_form_is_built_in_every_precision(
 @pytest.mark.parametrize("target", ["sm75", "sm89", "sm120"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_compressed_network_is_built_for_other_gpus(
-    graphs: dict[tuple[str, str], bytes], target: str, precision: str
+    rtx: TensorRt, graphs: dict[tuple[str, str], bytes], target: str, precision: str
 ) -> None:
     """SM75 has no FP32 matrix product in tensorrt_rtx, and the fully connected layer is FP32 in all of them."""
-    built = build_plan(_rtx(), graphs["compressed", precision], Wish(target=target, precision=precision))
+    built = build_plan(rtx, graphs["compressed", precision], Wish(target=target, precision=precision))
     assert built.plan.nbytes > 10_000
 
 
 @pytest.mark.trt
-def test_a_compressed_network_is_smaller_in_the_engine_too(graphs: dict[tuple[str, str], bytes]) -> None:
-    sizes = [build_plan(_rtx(), graphs[form, "fp32"], Wish(target="sm86")).plan.nbytes for form in FORMS]
+def test_a_compressed_network_is_smaller_in_the_engine_too(rtx: TensorRt, graphs: dict[tuple[str, str], bytes]) -> None:
+    sizes = [build_plan(rtx, graphs[form, "fp32"], Wish(target="sm86")).plan.nbytes for form in FORMS]
     assert sizes[1] < 0.7 * sizes[0]
 
 
 @pytest.mark.trt
-def test_a_graph_of_torn_channels_is_refused(graphs: dict[tuple[str, str], bytes], tmp_path: Path) -> None:
+def test_a_graph_of_torn_channels_is_refused(
+    rtx: TensorRt, graphs: dict[tuple[str, str], bytes], tmp_path: Path
+) -> None:
     model = onnx.load_from_string(graphs["compressed", "fp32"])
     weight = next(one for one in model.graph.initializer if one.name == "volume.11.b.weight")
     values = onnx.numpy_helper.to_array(weight)
     weight.CopyFrom(onnx.numpy_helper.from_array(values[:, :-1].copy(), weight.name))
     with pytest.raises(EngineError, match=r"volume\.11\.b"):
-        build_plan(_rtx(), bytes(model.SerializeToString()), Wish(target="sm86"))
-
-
-def _rtx() -> TensorRt:
-    if find_spec("tensorrt_rtx") is None:
-        pytest.skip("no tensorrt_rtx: pip install tensorrt-rtx-cu13")
-    return find_tensorrt("tensorrt_rtx")
+        build_plan(rtx, bytes(model.SerializeToString()), Wish(target="sm86"))

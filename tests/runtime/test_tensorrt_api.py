@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -192,13 +191,6 @@ def test_the_installed_module_is_found(rtx: TensorRt) -> None:
     assert dtype_of(rtx, rtx.module.DataType.UINT8) == np.uint8
     with pytest.raises(BackendError, match=r"target sm87: .* Choose one of these"):
         check_target(rtx, "sm87")
-
-
-@pytest.fixture
-def rtx() -> TensorRt:
-    if find_spec("tensorrt_rtx") is None:
-        pytest.skip("no tensorrt_rtx: pip install tensorrt-rtx-cu13")
-    return find_tensorrt("tensorrt_rtx")
 
 
 class Silent:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from segdec_edge.bundle import Bundle
 from segdec_edge.errors import BackendError
-from segdec_edge.runtime.tensorrt_api import find_tensorrt
+from segdec_edge.runtime.tensorrt_api import TensorRt
 from segdec_edge.runtime.tensorrt_engine import Engine, Run
 from tests.host_cuda import HostCuda, HostStream
 from tests.standin_tensorrt import standin_plan
@@ -92,10 +91,8 @@ def test_what_a_version_refuses_is_an_error(version: str, method: str, bundle: B
 
 
 @pytest.mark.trt
-def test_tensorrt_rtx_has_the_names_too() -> None:
-    if find_spec("tensorrt_rtx") is None:
-        pytest.skip("no tensorrt_rtx here")
-    module = find_tensorrt("tensorrt_rtx").module
+def test_tensorrt_rtx_has_the_names_too(rtx: TensorRt) -> None:
+    module = rtx.module
     assert module.ExecutionContextAllocationStrategy.USER_MANAGED
     assert module.DynamicShapesKernelSpecializationStrategy.EAGER is not None
     wanted = {

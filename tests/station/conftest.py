@@ -1,4 +1,4 @@
-"""Pictures, a fake backend and a whole station for the loop's tests."""
+"""Pictures, a fake backend and a whole station for the loop's tests, a bundle and recipes for those of a change."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ import cv2
 import pytest
 
 from segdec_edge.cameras.replay import ReplayCamera
+from segdec_edge.config.recipes import RecipeConfig
 from segdec_edge.decision import Rule
 from segdec_edge.outputs.archive import Archive
 from segdec_edge.outputs.ledger import Ledger, Row, read_rows
 from segdec_edge.station.inspection import Inspector
 from segdec_edge.station.loop import new_run_id, run_station
+from segdec_edge.station.recipes import Recipes
 from segdec_edge.station.recorder import Recorder
 from segdec_edge.station.statistics import RunSummary
 from segdec_edge.station.stop import Stop
 from segdec_edge.types import Backend, Label, Verdict
+from tests.deploy.bright_parts import bright_bundle
 from tests.fakes import FAKE_SPEC, FakeBackend, plain_part
+from tests.station.live_station import made_lid
+from tests.station.made_recipes import inspectors
 
 
 @pytest.fixture
@@ -99,3 +104,25 @@ class Station:
 @pytest.fixture
 def station(tmp_path: Path) -> Station:
     return Station(tmp_path)
+
+
+@pytest.fixture
+def lid(tmp_path: Path) -> Path:
+    return made_lid(tmp_path)
+
+
+@pytest.fixture
+def recipes(lid: Path) -> Recipes:
+    """lid and cup judge with the same bundle, cup at another threshold; the others cannot be used."""
+    bare = bright_bundle(lid.parent / "bare.bundle", None).path
+    table = {
+        "lid": RecipeConfig(bundle=lid, backend="onnxruntime"),
+        "cup": RecipeConfig(bundle=lid, backend="onnxruntime", threshold=0.3),
+        "bare": RecipeConfig(bundle=bare, backend="onnxruntime"),
+        "unchecked": RecipeConfig(bundle=bare, backend="onnxruntime", self_check=False),
+        "missing": RecipeConfig(bundle=lid.with_name("none.bundle")),
+        "blind": RecipeConfig(bundle=lid, backend="onnxruntime", threshold=0.99),
+        "strict": RecipeConfig(bundle=lid, backend="onnxruntime", threshold=0.01),
+        "nowhere": RecipeConfig(bundle=lid, backend="onnxruntime", reference=lid / "none"),
+    }
+    return Recipes(table, inspectors)

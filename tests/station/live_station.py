@@ -63,11 +63,17 @@ class Live:
 
 def made_folder(folder: Path) -> Path:
     """A bundle with reference pictures, one without, and a picture of a good part."""
-    path = bright_bundle(folder / "lid.bundle", write_parts(folder / "parts")).path
-    make_reference(path, backend="onnxruntime")
+    made_lid(folder)
     bright_bundle(folder / "bare.bundle", None)
     pictures(folder, [50])
     return folder
+
+
+def made_lid(folder: Path) -> Path:
+    """A bundle with reference pictures."""
+    path = bright_bundle(folder / "lid.bundle", write_parts(folder / "parts")).path
+    make_reference(path, backend="onnxruntime")
+    return path
 
 
 def pictures(folder: Path, levels: list[int]) -> None:

@@ -5,12 +5,14 @@ Import: `from tests.station.scripted import ...`. A Line is what stays while cam
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from segdec_edge.decision import Rule
 from segdec_edge.errors import CameraError, CameraIdle, CameraLost, EndOfStream, FrameLost
@@ -26,12 +28,42 @@ from segdec_edge.station.parts import Names
 from segdec_edge.station.recorder import Recorder
 from segdec_edge.station.setup import StationSource, Tuning
 from segdec_edge.station.stop import Stop
-from segdec_edge.types import Backend, Frame, Verdict
-from tests.fakes import FakeBackend, level, plain_part
+from segdec_edge.types import Backend, Frame, Pixels, Verdict
+from tests.fakes import FakeBackend, Judge, level, plain_part
 
 GOOD, BAD = 60, 200
 FAST = (0.05, 0.1)
 """A back-off for tests, in s."""
+SOFTWARE: dict[str, Any] = {"trigger": "software", "timeout_s": 2.0}
+"""Of `running`'s source: a camera that `shoot` triggers."""
+QUICK = Tuning(hang_s=0.3)
+
+
+class Backends:
+    """Opens backends in turn, each with a judge of its own; the last one again and again."""
+
+    def __init__(self, *judges: Judge | Exception) -> None:
+        self.judges, self.opened, self.made = judges, 0, list[FakeBackend]()
+
+    def __call__(self) -> FakeBackend:
+        judge = self.judges[min(self.opened, len(self.judges) - 1)]
+        self.opened += 1
+        if isinstance(judge, Exception):
+            raise judge
+        self.made.append(FakeBackend(judge))
+        return self.made[-1]
+
+
+def hanging(release: threading.Event, after: int) -> Judge:
+    """Judges `after` pictures, and then none before the release."""
+    calls = itertools.count()
+
+    def judge(picture: Pixels) -> float:
+        if next(calls) >= after:
+            release.wait(30.0)
+        return level(picture)
+
+    return judge
 
 
 def wait_until(holds: Callable[[], object], within_s: float = 20.0) -> None:
@@ -203,7 +235,7 @@ def shoot(one: Running, count: int = 1) -> None:
 @contextmanager
 def running(
     folder: Path,
-    lines: dict[str, Line],
+    lines: Mapping[str, Line],
     backend: Callable[[], Backend] | dict[str, Callable[[], Backend]] | None = None,
     *,
     tuning: Tuning | None = None,

@@ -19,9 +19,9 @@ from segdec_edge.station.lane import REPLACED, Lane
 from segdec_edge.station.setup import Tuning
 from segdec_edge.types import Prediction
 from tests.fakes import FakeBackend, level
-from tests.station.scripted import GOOD, Line, Running, TriggeredLine, running, wait_until
+from tests.station.scripted import GOOD, QUICK, SOFTWARE, Line, Running, TriggeredLine, running, wait_until
 
-TRIGGERED = {"trigger": "software", "timeout_s": 2.0, "queue": 20}
+TRIGGERED = SOFTWARE | {"queue": 20}
 CAMERAS = ("camera", "left", "right")
 
 
@@ -74,7 +74,7 @@ def test_parts_of_a_recipe_whose_backend_hangs_are_not_judged_by_the_next(tmp_pa
         line.release.wait(20.0)
 
     old, new = Watched(before=hang), Watched(lambda _: 0.9)
-    with running(tmp_path, {"camera": line}, lambda: old, tuning=Tuning(hang_s=0.3), **TRIGGERED) as one:
+    with running(tmp_path, {"camera": line}, lambda: old, tuning=QUICK, **TRIGGERED) as one:
         lane: Lane = one.station.lane()
         triggered(one, 4)
         assert hangs.wait(20.0)
@@ -101,7 +101,7 @@ def test_a_swap_while_a_hanging_backend_is_opened_again_leaves_it_alone(tmp_path
         return made[-1]
 
     new = Watched(lambda _: 0.9)
-    with running(tmp_path, {"camera": line}, opener, tuning=Tuning(hang_s=0.3), **TRIGGERED) as one:
+    with running(tmp_path, {"camera": line}, opener, tuning=QUICK, **TRIGGERED) as one:
         triggered(one, 3)
         assert opening.wait(20.0)
         one.station.lane().swap(judges_of(new, "cup"))
@@ -149,7 +149,7 @@ def test_the_same_recipe_opened_again_judges_the_parts_that_waited(tmp_path: Pat
         made.append(Watched(before=hang_once))
         return judges_of(made[-1], "lid", "12" * 32)
 
-    with running(tmp_path, {"camera": line}, tuning=Tuning(hang_s=0.3), **TRIGGERED) as one:
+    with running(tmp_path, {"camera": line}, tuning=QUICK, **TRIGGERED) as one:
         lane = one.station.lane()
         lane.swap(opener(), opener)
         triggered(one, 4)

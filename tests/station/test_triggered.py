@@ -15,9 +15,9 @@ from segdec_edge.station.parts import Names
 from segdec_edge.station.reject import RejectFifo
 from segdec_edge.station.run import counter_told
 from tests.fakes import FakeBackend, level
-from tests.station.scripted import BAD, GOOD, Line, Running, TriggeredLine, running, wait_until
+from tests.station.scripted import BAD, GOOD, SOFTWARE, Line, Running, TriggeredLine, running, wait_until
 
-SOFTWARE = {"trigger": "software", "timeout_s": 0.5}
+TRIGGERED = SOFTWARE | {"timeout_s": 0.5}
 
 
 def until_running(station: Running, camera: str = "camera") -> None:
@@ -34,7 +34,7 @@ def test_every_trigger_of_several_threads_is_one_part_with_its_own_name(tmp_path
             ids[name] = station.station.trigger("camera", name)
             wait_until(lambda: len(ids) - len(station.seen.verdicts) < 6)
 
-    with running(tmp_path, {"camera": line}, **SOFTWARE, queue=64) as station:
+    with running(tmp_path, {"camera": line}, **TRIGGERED, queue=64) as station:
         until_running(station)
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
         for thread in threads:
@@ -49,7 +49,7 @@ def test_every_trigger_of_several_threads_is_one_part_with_its_own_name(tmp_path
 
 def test_lost_camera_makes_every_outstanding_trigger_unknown_at_once(tmp_path: Path) -> None:
     line = TriggeredLine([[GOOD, "hang"], [GOOD] * 9])
-    with running(tmp_path, {"camera": line}, **SOFTWARE, queue=8) as station:
+    with running(tmp_path, {"camera": line}, **TRIGGERED, queue=8) as station:
         until_running(station)
         for _ in range(5):
             station.station.trigger("camera")
@@ -83,7 +83,7 @@ def test_one_fault_costs_one_part(tmp_path: Path, fault: str) -> None:
 
 def test_picture_of_another_trigger_is_not_taken_for_this_one(tmp_path: Path) -> None:
     line = TriggeredLine([[GOOD, "gap", GOOD], [GOOD] * 9])
-    with running(tmp_path, {"camera": line}, **SOFTWARE) as station:
+    with running(tmp_path, {"camera": line}, **TRIGGERED) as station:
         until_running(station)
         for number in range(2):
             station.station.trigger("camera")
@@ -93,7 +93,7 @@ def test_picture_of_another_trigger_is_not_taken_for_this_one(tmp_path: Path) ->
 
 def test_too_many_triggers_are_unknown_and_not_sent_later(tmp_path: Path) -> None:
     line = TriggeredLine([[GOOD] * 99], pause_s=0.1)
-    with running(tmp_path, {"camera": line}, **SOFTWARE, queue=2) as station:
+    with running(tmp_path, {"camera": line}, **TRIGGERED, queue=2) as station:
         until_running(station)
         for _ in range(6):
             station.station.trigger("camera")
@@ -104,7 +104,7 @@ def test_too_many_triggers_are_unknown_and_not_sent_later(tmp_path: Path) -> Non
 
 def test_trigger_that_waited_past_its_deadline_is_not_sent(tmp_path: Path) -> None:
     line = TriggeredLine([[GOOD] * 99], pause_s=0.25)
-    with running(tmp_path, {"camera": line}, **SOFTWARE, queue=8, deadline_ms=150.0) as station:
+    with running(tmp_path, {"camera": line}, **TRIGGERED, queue=8, deadline_ms=150.0) as station:
         until_running(station)
         station.station.trigger("camera")
         station.station.trigger("camera")
@@ -116,7 +116,7 @@ def test_trigger_that_waited_past_its_deadline_is_not_sent(tmp_path: Path) -> No
 
 def test_the_station_triggers_at_its_interval(tmp_path: Path) -> None:
     line = TriggeredLine([[GOOD] * 999])
-    with running(tmp_path, {"camera": line}, **SOFTWARE, interval_s=0.02) as station:
+    with running(tmp_path, {"camera": line}, **TRIGGERED, interval_s=0.02) as station:
         wait_until(lambda: len(station.seen.verdicts) >= 20)
     times = [row.captured_ns for row in station.rows if row.verdict == "OK"]
     assert len(times) >= 15
@@ -130,7 +130,7 @@ def test_before_it_is_ready_and_after_its_stop_a_trigger_is_unknown(tmp_path: Pa
         opening.wait(10.0)
         return FakeBackend(level)
 
-    with running(tmp_path, {"camera": line}, slow_backend, ready=False, **SOFTWARE) as station:
+    with running(tmp_path, {"camera": line}, slow_backend, ready=False, **TRIGGERED) as station:
         until_running(station)
         station.station.trigger("camera", "early")
         opening.set()
@@ -140,7 +140,7 @@ def test_before_it_is_ready_and_after_its_stop_a_trigger_is_unknown(tmp_path: Pa
 
 def test_stop_waits_for_what_was_triggered(tmp_path: Path) -> None:
     line = TriggeredLine([[BAD] * 9], pause_s=0.1)
-    with running(tmp_path, {"camera": line}, **SOFTWARE) as station:
+    with running(tmp_path, {"camera": line}, **TRIGGERED) as station:
         until_running(station)
         line.go.set()
         for _ in range(4):
@@ -173,7 +173,7 @@ def test_camera_that_is_gone_is_noticed_before_the_next_part(tmp_path: Path, mon
 
     monkeypatch.setattr("segdec_edge.station.triggered._IDLE_S", 0.02)
     line = Unplugged([[GOOD] * 9])
-    with running(tmp_path, {"camera": line}, **SOFTWARE) as station:
+    with running(tmp_path, {"camera": line}, **TRIGGERED) as station:
         wait_until(lambda: line.opened == 2)
         until_running(station)
         station.station.trigger("camera")
@@ -183,7 +183,7 @@ def test_camera_that_is_gone_is_noticed_before_the_next_part(tmp_path: Path, mon
 
 def test_part_without_a_usable_name_is_unknown_and_an_alarm(tmp_path: Path) -> None:
     line = TriggeredLine([[GOOD] * 9])
-    with running(tmp_path, {"camera": line}, **SOFTWARE, names=Names("given")) as station:
+    with running(tmp_path, {"camera": line}, **TRIGGERED, names=Names("given")) as station:
         until_running(station)
         for name in ("a", "a", None, "b"):
             station.station.trigger("camera", name)
@@ -214,7 +214,7 @@ def test_what_a_line_sends_by_mistake_costs_that_part_alone(
     tmp_path: Path, names, sent, alarms, caplog: pytest.LogCaptureFixture
 ) -> None:
     line, ids = TriggeredLine([[GOOD] * 99]), []
-    with running(tmp_path, {"camera": line}, **SOFTWARE, names=names, queue=64) as station:
+    with running(tmp_path, {"camera": line}, **TRIGGERED, names=names, queue=64) as station:
         until_running(station)
         told = partial(counter_told, station.alarms)
         fifo = station.station.follower.reject = RejectFifo(1000, 5, max_step=10**6, on_fault=told)
@@ -241,7 +241,7 @@ def test_what_a_line_sends_by_mistake_costs_that_part_alone(
 
 
 def test_a_camera_or_a_recipe_that_has_no_name_is_told(tmp_path: Path) -> None:
-    with running(tmp_path, {"camera": TriggeredLine([[GOOD]])}, **SOFTWARE) as station:
+    with running(tmp_path, {"camera": TriggeredLine([[GOOD]])}, **TRIGGERED) as station:
         for name in (3, None, ["camera"], float("nan")):
             with pytest.raises(CameraError, match="is no camera triggered by software, wanted one of: camera"):
                 station.station.trigger(name)  # type: ignore[arg-type]
@@ -251,7 +251,7 @@ def test_a_camera_or_a_recipe_that_has_no_name_is_told(tmp_path: Path) -> None:
 
 
 def test_a_trigger_after_the_end_is_no_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with running(tmp_path, {"camera": TriggeredLine([[GOOD]])}, **SOFTWARE) as station:
+    with running(tmp_path, {"camera": TriggeredLine([[GOOD]])}, **TRIGGERED) as station:
         station.end()
         part_id = station.station.trigger("camera")
     assert f"decided but not recorded: part {part_id} UNKNOWN" in caplog.text
