@@ -172,10 +172,9 @@ class _Road:
         found = [self._made("original", self._as_it_is)]
         if self._base == "folded":
             found.append(self._made("folded", self._fold))
-        if found[-1].refused:
-            return found
-        found.extend(self._squeezed())
-        best = next((one.name for one in reversed(found) if one.passes and one.name != "original"), self._base)
+        if not found[-1].refused:
+            found.extend(self._squeezed())
+        best = next(one.name for one in reversed(found) if one.passes)  # at the worst the original, with its norms
         found.append(self._made(f"{best}-int8", partial(self._quantize, best, mixed=False)))
         if not found[-1].passes:
             found.append(self._made(f"{best}-mixed", partial(self._quantize, best, mixed=True)))
