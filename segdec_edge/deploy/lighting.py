@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,13 +71,21 @@ class _Lit:
 def under_other_light(
     before: Bundle, after: Bundle, exam: Exam, say: Callable[[str], None], most: int = MOST
 ) -> tuple[Lighting, ...]:
-    """Score at most `most` of the exam's pictures, the defective ones first, under each change. Raises BackendError."""
-    chosen = tuple(sorted(exam.samples, key=lambda sample: not sample.positive)[:most])
+    """Score at most `most` of the exam's pictures, of both kinds, under each change. Raises BackendError."""
+    chosen = some_of_both(exam.samples, most)
     found = []
     for name, lit in exams_in_light(replace(exam, samples=chosen)):
         say(f"scoring {len(chosen)} pictures of both, {name}")
         found.append(Lighting(name, compare(marks_of(before, lit), marks_of(after, lit))))
     return tuple(found)
+
+
+def some_of_both(samples: Sequence[Sample], most: int) -> tuple[Sample, ...]:
+    """At most `most`, the defective ones first: half of them, and more where good ones are too few."""
+    defective = [sample for sample in samples if sample.positive]
+    good = [sample for sample in samples if not sample.positive]
+    taken = defective[: max(most // 2, most - len(good))]
+    return (*taken, *good[: most - len(taken)])
 
 
 def exams_in_light(exam: Exam) -> Iterator[tuple[str, Exam]]:
