@@ -64,9 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="segdec_startup_") as folder:
         work = Path(folder)
         trees = {"": HERE, **({"before, ": asked.before.resolve()} if asked.before else {})}
-        for (
-            tree
-        ) in trees.values():  # a fresh checkout has none, and with PYTHONDONTWRITEBYTECODE no start would leave any
+        for tree in trees.values():  # a fresh checkout has none, and PYTHONDONTWRITEBYTECODE leaves none
             compile_dir(tree / "segdec_edge", quiet=1)
         record: dict[str, Any] = {
             "benchmark": "startup", "rounds": asked.rounds, "sittings": asked.sittings,
