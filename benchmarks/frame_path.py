@@ -6,8 +6,8 @@
 The station replays pictures at a rate below what the backend takes, so nothing waits in a queue. Stages are medians of
 wall time; `around` is the time from a frame's capture to its verdict less inference. Wall time leaves out what other
 threads do meanwhile, so the processor time of each thread is told too, and once more with a backend that answers at
-once: all that is left then is the station's own. The peer is the plain PyTorch inference of the network as trained, of
-which the issue allows 5 % to everything around inference. --before: another checkout of the package, in the same turns.
+once: all that is left then is the station's own. The peer is the plain PyTorch inference of the network as trained; the
+goal is 5 % of it for everything around inference. --before: another checkout of the package, in the same turns.
 """
 
 from __future__ import annotations
