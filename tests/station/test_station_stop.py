@@ -252,6 +252,7 @@ def test_other_threads_leave_the_handlers_alone() -> None:
 
 EARLY = """
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in a shell's background, it is ignored
 class Interrupting:
     def find_spec(self, name, path, target=None):
         if name == "typer":
