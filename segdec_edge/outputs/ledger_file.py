@@ -176,6 +176,8 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     address = _read_only(path)
     with told(path), blaming_damage(path), closing(sqlite3.connect(address, timeout=BUSY_S, uri=True)) as database:
         database.execute("PRAGMA temp_store = MEMORY")
+        if _is_empty(database):  # a station that starts makes the file first, and all that is in it in one step
+            raise OutputError(f"{path}: empty, nothing was recorded yet. Wait for the station, or check the path.")
         if check_version(database, path) == 1:
             database.executescript(_AS_2)
         yield database

@@ -205,6 +205,15 @@ def test_database_of_another_program_stays_untouched(path: Path, run_id: str) ->
     assert [one.name for one in path.parent.iterdir()] == [path.name]  # no lock file, no journal
 
 
+def test_a_ledger_that_is_being_made_is_no_database_of_another_program(path: Path, run_id: str) -> None:
+    """A station makes the file first, and all that is in it in one step."""
+    path.touch()
+    with pytest.raises(OutputError, match="nothing was recorded yet"):
+        counts(path)
+    Ledger(path, run_id).close()
+    assert sum(counts(path).values()) == 0
+
+
 def test_file_that_is_no_database(path: Path, run_id: str) -> None:
     path.write_text("part,verdict\n" * 100)
     with pytest.raises(OutputError, match="not a SQLite file"):
