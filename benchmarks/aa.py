@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from entry import earlier, one_line
+from scipy.stats import binom
 
 from segdec_edge.bench.baseline import TOLERANCE, slower_samples
 from segdec_edge.bench.forms import Form, Wish, forms_of
@@ -123,9 +123,10 @@ def counted(repeats: Repeats, backend: str) -> dict[str, Any]:
     successive = [slower_samples(old[0], new[0]) for old, new in pairwise(samples)]
     alarms = sum(one.low is not None and one.low > 1 + TOLERANCE for one in successive)
     share = held / len(repeats)
+    so_few = float(binom.cdf(held, len(repeats), LEVEL))  # below 0.05 the intervals are too narrow
     print(
         f"{backend}: {held} of {len(repeats)} intervals hold 1, {100 * share:.0f} % (so few or fewer by chance where 95"
-        f" % are right: {chance_of_so_few(held, len(repeats)):.2f}; high over low {width:.3f}, median);"
+        f" % are right: {so_few:.2f}; high over low {width:.3f}, median);"
         f" {alarms} of {len(successive)} successive runs called slower; {time.strftime('%H:%M:%S')}",
         flush=True,
     )
@@ -133,17 +134,12 @@ def counted(repeats: Repeats, backend: str) -> dict[str, Any]:
         "held": held,
         "repeats": len(repeats),
         "share_held": share,
-        "chance_of_so_few": chance_of_so_few(held, len(repeats)),
+        "chance_of_so_few": so_few,
         "interval_width_median": width,
         "ratios": [[one.ratio, one.low, one.high] for one in intervals],
         "alarms_between_successive_repeats": alarms,
         "successive": len(successive),
     }
-
-
-def chance_of_so_few(held: int, of: int) -> float:
-    """How often at most so many of so many right 95 % intervals hold: below 0.05 they are too narrow."""
-    return sum(math.comb(of, one) * LEVEL**one * (1 - LEVEL) ** (of - one) for one in range(held + 1))
 
 
 if __name__ == "__main__":

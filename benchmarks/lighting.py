@@ -18,6 +18,7 @@ from segdec_edge import __version__
 from segdec_edge.bundle import Bundle, read_bundle
 from segdec_edge.deploy.gate import Exam, Marks, compare, exam_for, marks_of
 from segdec_edge.deploy.lighting import CHANGES, exams_in_light
+from segdec_edge.files import require_place, write_atomic
 
 
 def main() -> None:
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
+    require_place(asked.out)
     bundles = [read_bundle(path) for path in asked.bundles]
     exam = exam_for(bundles[0], asked.data, "test", asked.backend)
     rows: list[dict[str, Any]] = []
@@ -34,7 +36,7 @@ def main() -> None:
         rows.extend(_rows(change, bundles, lit))
     changes = [{"name": name, "gain": gain, "offset": offset} for name, gain, offset in CHANGES]
     record = {"segdec_edge": __version__, "data": asked.data.partition(":")[0], "changes": changes, "rows": rows}
-    asked.out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(asked.out, json.dumps({**record, "markdown": markdown(rows)}, indent=1, ensure_ascii=False) + "\n")
 
 
 def _rows(change: str, bundles: list[Bundle], lit: Exam) -> list[dict[str, Any]]:
@@ -55,6 +57,16 @@ def _row(change: str, bundle: Bundle, first: Marks, marks: Marks) -> dict[str, A
         "ap": accuracy.ap, "fp": accuracy.fp, "fn": accuracy.fn, "pictures": accuracy.pictures,
         "flips": len(compare(first, marks).flips),
     }  # fmt: skip
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """A line for each light, a column for each bundle: AP, good rejected + missed."""
+    names = dict.fromkeys(row["bundle"] for row in rows)
+    lines = [f"| light | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for light in dict.fromkeys(row["light"] for row in rows):
+        cells = [f"{row['ap']:.4f}, {row['fp']}+{row['fn']}" for row in rows if row["light"] == light]
+        lines.append(f"| {' | '.join([light, *cells])} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -122,6 +122,7 @@ def test_a_candidate_that_cannot_be_made_does_not_end_it(job: OptimizeJob, monke
     done = optimize_bundle(job, quiet)
     assert done.winner.name == "original"
     assert done.candidates[1].refused == "openvino cannot load it"
+    assert [one.name for one in done.candidates][2:] == ["original-int8", "original-mixed"]  # tried all the same
     state = json.loads((job.work / optimize.STATE).read_text())
     assert "folded" not in state["known"]  # another installation may load it
     assert state["known"]["original"]["judge"] == ""
