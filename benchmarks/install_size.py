@@ -13,16 +13,17 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
 
 from benchmarks.entry import one_line
 from benchmarks.peers.install import ROOT, size_mb
-from segdec_edge.files import require_place
+from segdec_edge.files import require_place, write_atomic
 
 GOAL_MB = 250.0
+LARGEST = 6
 
 
 def main() -> None:
@@ -36,10 +37,17 @@ def main() -> None:
         "benchmark": "install_size", "goal_mb": GOAL_MB, "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}", "installations": found,
     }  # fmt: skip
-    asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    record["markdown"] = markdown(found)
+    write_atomic(asked.out, json.dumps(record, indent=1) + "\n")
+    print(record["markdown"])
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    lines = [f"| installed | MB (goal {GOAL_MB:.0f}) | of it |", "|---|---|---|"]
     for name, one in found.items():
-        largest = ", ".join(f"{package} {size:.0f}" for package, size in list(one["packages_mb"].items())[:6])
-        print(f"{name}: {one['mb']:.0f} MB, goal {GOAL_MB:.0f}; {largest}")
+        largest = ", ".join(f"{package} {size:.0f}" for package, size in list(one["packages_mb"].items())[:LARGEST])
+        lines.append(f"| `pip install '{name}'` | {one['mb']:.0f} | {largest} |")
+    return "\n".join(lines) + "\n"
 
 
 def measured(requirements: Sequence[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from segdec_edge.bench.record import BenchRecord, Line
 from segdec_edge.bench.stages import INFER
 from segdec_edge.timing import Floats
 
-_WIDTH, _LEFT, _RIGHT = 860, 70, 24
+_WIDTH, _LEFT, _RIGHT = 860, 84, 24
 _ROW, _ROOM, _NAME, _GRID_STEPS = 34, 200, 380, (1, 2, 5)
 _KINDS = ("torch", "onnxruntime", "openvino", "tensorrt")
 Numbered = Sequence[tuple[int, Line]]
@@ -56,10 +56,9 @@ def accuracy_svg(lines: Numbered) -> str:
     pad = max(0.002, 0.1 * (max(aps) - min(aps)))
     across = _scale(low, high, _LEFT, _WIDTH - _RIGHT)
     up = _scale(min(aps) - pad, min(1.0, max(aps)) + pad / 2, bottom, 16)
-    levels = np.linspace(min(aps) - pad, min(1.0, max(aps)), 5)
     grid = "".join(
         _line(_LEFT, up(level), _WIDTH - _RIGHT, up(level)) + _text(_LEFT - 8, up(level) + 4, f"{level:.4f}", "end")
-        for level in levels
+        for level in _levels(min(aps) - pad, min(1.0, max(aps) + pad / 2))
     )
     dots = _dots([(number, line, across(t), up(ap)) for (number, line, ap), t in zip(scored, times, strict=True)])
     names = _text((_LEFT + _WIDTH) / 2, bottom + 38, "ms a picture, p50 (log scale)") + _upright(
@@ -191,6 +190,13 @@ def _round_values(low: float, high: float) -> list[float]:
     """1, 2, 5, 10, 20, … between two logarithms."""
     values = [step * 10.0**power for power in range(-4, 17) for step in _GRID_STEPS]
     return [value for value in values if low <= math.log10(value) <= high]
+
+
+def _levels(low: float, high: float) -> list[float]:
+    """Round values between the two, at most six, 1, 2 or 5 of some decimal place apart."""
+    steps = (step * 10.0**power for power in range(-4, 1) for step in _GRID_STEPS)
+    step = next(step for step in steps if high - low <= 5 * step)
+    return [step * count for count in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Scale:
