@@ -39,6 +39,8 @@ def plain_peers(checkpoint: Path, exported: Path, threshold: float) -> list[Entr
     return [
         Entrant(PLAIN, "plain_torch", "plain_torch", checkpoint, threshold),
         Entrant("torch.compile", "torch_compile", "torch_compile", checkpoint, threshold),
+        Entrant("plain torch, GPU", "torch_cuda", "torch_cuda", checkpoint, threshold, {"form": "plain"}),
+        Entrant("torch FP16, compile, CUDA graph", "torch_cuda", "torch_cuda", checkpoint, threshold, {"form": "fast"}),
         Entrant("plain onnxruntime", "plain_onnxruntime", "plain_onnxruntime", exported, threshold),
         Entrant("plain openvino", "plain_openvino", "plain_openvino", exported, threshold, note=defaults),
         Entrant("plain openvino, float32", "plain_openvino", "plain_openvino", exported, threshold, in_float),

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sklearn")
+pytest.importorskip("torch")
+
+import torch
 
 from benchmarks.peers import child as child_module
 from benchmarks.peers.child import Child, PeerError, environment, settle
@@ -19,6 +22,7 @@ from benchmarks.peers.install import HERE, names
 from benchmarks.peers.known import PLAIN, chosen, other_methods, our_forms, plain_peers
 from benchmarks.peers.run import share
 from benchmarks.peers.table import changed_verdicts, lines_of, markdown, marks_of, picked_threshold, timed_row
+from segdec_edge.model.segdecnet import SegDecNet
 from segdec_edge.timing import Sitting
 
 ENTRANTS = [
@@ -117,6 +121,36 @@ def test_a_child_answers(peer: Path) -> None:
 def test_a_child_that_ends_says_why(peer: Path) -> None:
     with Child("mean", "any", peer) as child, pytest.raises(PeerError, match="ended with 1: ValueError: no such model"):
         child.ask("open", model="broken")
+
+
+@pytest.fixture
+def this_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "python_of", lambda name: Path(sys.executable))
+
+
+def test_the_gpu_peers_say_that_there_is_none(this_python: None, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with Child("torch_cuda", "any", tmp_path) as child, pytest.raises(PeerError, match="sees no CUDA GPU"):
+        child.ask("open", model="m.pt", threads=1, size_hw=[64, 64], channels=1, options={"form": "fast"})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("form", ["plain", "fast"])
+def test_the_gpu_peers_score_as_the_plain_one(form: str, this_python: None, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU here")
+    torch.manual_seed(0)
+    torch.save(SegDecNet(width=0.25).state_dict(), tmp_path / "net.pt")
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
+    wanted = {"model": str(tmp_path / "net.pt"), "threads": 1, "size_hw": [64, 64], "channels": 1, "threshold": 0.5}
+    scores = []
+    for script in ("plain_torch", "torch_cuda"):
+        with Child(script, "any", tmp_path) as child:
+            child.ask("open", **wanted, options={"form": form})
+            child.ask("pictures", files=[str(tmp_path / "a.npy")])
+            scores.append(child.ask("judge", index=0)["score"])
+    assert scores[1] == pytest.approx(scores[0], abs=0.01)
 
 
 def test_a_peer_that_is_not_installed(tmp_path: Path) -> None:
