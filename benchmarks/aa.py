@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from entry import earlier, one_line
+from entry import earlier, one_line, require_rounds
 from scipy.stats import binom
 
 from segdec_edge.bench.baseline import TOLERANCE, slower_samples
@@ -49,8 +49,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
-    if not 1 <= asked.sittings <= asked.rounds:
-        sys.exit(f"{asked.rounds} rounds in {asked.sittings} sittings, wanted a round a sitting or more")
+    require_rounds(asked.rounds, asked.sittings)
     require_place(asked.out)
     record = begun(asked)
     with tempfile.TemporaryDirectory() as folder:

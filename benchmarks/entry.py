@@ -32,3 +32,9 @@ def earlier(path: Path, benchmark: str) -> dict[str, Any] | None:
     if not isinstance(found, dict) or found.get("benchmark") != benchmark:
         sys.exit(f"{path}: is no record of {benchmark}. Give another -o.")
     return dict(found)
+
+
+def require_rounds(rounds: int, sittings: int) -> None:
+    """Ends the process where not every sitting has a round."""
+    if not 1 <= sittings <= rounds:
+        sys.exit(f"{rounds} rounds in {sittings} sittings, wanted a round a sitting or more. Change --rounds.")

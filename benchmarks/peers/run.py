@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.entry import one_line
+from benchmarks.entry import one_line, require_rounds
 from benchmarks.peers.child import Child, PeerError, settle
 from benchmarks.peers.install import HERE, VENVS, python_of, site_packages, size_mb
 from benchmarks.peers.known import PLAIN, Entrant, chosen, other_methods, our_forms, plain_peers
@@ -70,8 +70,7 @@ class Found:
 
 def main() -> None:
     asked = arguments().parse_args()
-    if not 1 <= asked.sittings <= asked.rounds:
-        raise SystemExit(f"{asked.rounds} rounds in {asked.sittings} sittings, wanted a round a sitting or more")
+    require_rounds(asked.rounds, asked.sittings)
     for path in (asked.out, asked.markdown):
         if path is not None:
             require_place(path)

@@ -1,4 +1,4 @@
-"""DAGM 2007, one class of it: ClassN/{Train,Test}/XXXX.PNG, ellipses in Label/XXXX_label.PNG. Knows no split."""
+"""DAGM 2007, one class of it: ClassN/{Train,Test}/NNNN.PNG, ellipses in Label/NNNN_label.PNG. Knows no split."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _subset(root: Path, folder: Path) -> list[FileSample]:
     labels = {path.stem.removesuffix(_LABEL_END): path for path in picture_files(folder / "Label")}
     if not pictures or not labels:
         missing = f"{folder}: no pictures" if not pictures else f"{folder / 'Label'}: no labels of defects"
-        raise DataError(f"{missing} there, wanted Train and Test with XXXX.PNG and Label/XXXX_label.PNG. Unpack again.")
+        raise DataError(f"{missing} there, wanted Train and Test with NNNN.PNG and Label/NNNN_label.PNG. Unpack again.")
     _refuse_gaps(folder, {path.stem for path in pictures}, labels)
     return [_sample(root, path, labels.get(path.stem)) for path in pictures]
 
