@@ -13,41 +13,43 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segdec_edge.config.train import changed_settings, train_settings
+from segdec_edge.config.train import train_settings
 from segdec_edge.data.spec import open_dataset
-from segdec_edge.errors import ConfigError, TrainingError
+from segdec_edge.errors import TrainingError
 from segdec_edge.evaluation.run import evaluate_artefact
 from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.model.artefact import open_artefact
-from segdec_edge.reproduce.plan import Job
-from segdec_edge.training.run import Observer, train
+from segdec_edge.model.checkpoint import load_checkpoint
+from segdec_edge.reproduce.plan import AVERAGED, Job, without_effect
+from segdec_edge.reproduce.results import FREE, changed_in, evaluated, find_result, places, result_path
+from segdec_edge.training.run import CHECKPOINT, Observer, train
 
 JOB = "job.json"
-# Settings that do not shape a result, or shape one of the variants alone.
-_FREE = {"device", "tensorboard", "average_epochs", "cache_gib", "workers"}
 Said = Callable[[str], None]
 
 
-def is_done(folder: Path, job: Job) -> bool:
-    """Whether every variant of a job has its result, of these very settings. Raises ConfigError on other settings."""
-    for variant, _ in job.variants:
-        path = result_path(folder, variant)
-        if not path.exists():
-            return False
-        stored = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        changed = changed_settings(job.settings, stored, _FREE)
-        if changed:
-            raise ConfigError(
-                f"{path}: was measured with {', '.join(changed)}. Use those settings, or choose another folder."
-            )
-    return True
+def find_training(output: Path, job: Job, said: Said) -> tuple[Job, Path]:
+    """The job with the folder to train it in: one that holds this very training, begun or finished, else its own.
 
-
-def result_path(folder: Path, variant: str) -> Path:
-    return folder / f"result-{variant}.json"
+    A training that also averages serves those who do not ask for it; one that does not is told, and made again.
+    """
+    for folder in places(output, job):
+        if not (folder / CHECKPOINT).exists():
+            continue
+        stored = load_checkpoint(folder / CHECKPOINT).facts.get("settings", {})
+        if "data" not in stored or changed_in(job.settings, stored):
+            continue
+        wanted, there = job.settings.average_epochs, stored.get("average_epochs", 0)
+        if wanted and there != wanted:
+            said(f"{folder}: averages {there} epochs, wanted {wanted}: trained again in {job.folder}")
+            continue
+        own = {key: stored[key] for key in ("average_epochs", *without_effect(job.settings)) if key in stored}
+        return replace(job, settings=job.settings.model_copy(update=own)), folder
+    return job, make_folder(output / job.folder)
 
 
 def run_job(job: Job, folder: Path, observer: Observer) -> None:
@@ -77,7 +79,8 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
             "variant": variant,
             "fold": job.fold,
             "seed": job.seed,
-            "settings": job.settings.model_dump(mode="json", exclude=_FREE),
+            "evaluated": evaluated(job, variant),
+            "settings": job.settings.model_dump(mode="json", exclude=set(FREE)),
             "versions": artefact.facts["versions"],
             "device": artefact.facts["device"],
             "precision": artefact.facts["precision"],
@@ -101,8 +104,8 @@ def run_all(
 
     Raises TrainingError naming the first run that failed, once those already begun have ended.
     """
-    waiting = [(job, make_folder(output / job.folder)) for job in jobs]
-    waiting = [(job, folder) for job, folder in waiting if not is_done(folder, job)]
+    missing = [_missing(output, job) for job in jobs]
+    waiting = [find_training(output, job, said) for job in missing if job.variants]
     said(f"{len(jobs)} trainings, {len(jobs) - len(waiting)} of them done already")
     while waiting and side_by_side <= 1:
         job, folder = waiting.pop(0)
@@ -112,6 +115,14 @@ def run_all(
         if side_by_side == 0:
             side_by_side = how_many_fit(*_gpu_memory(), len(waiting))
     _run_processes(waiting, side_by_side, said)
+
+
+def _missing(output: Path, job: Job) -> Job:
+    """The job with those variants alone that have no result yet. Raises as find_result."""
+    left = tuple((name, file) for name, file in job.variants if find_result(output, job, name) is None)
+    averages = any(file == AVERAGED for _, file in left)
+    settings = job.settings if averages else job.settings.model_copy(update={"average_epochs": 0})
+    return replace(job, variants=left, settings=settings) if left != job.variants else job
 
 
 def how_many_fit(free_bytes: int, peak_bytes: int, waiting: int) -> int:

@@ -24,6 +24,9 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 text: the paper's text to the letter. The others go beyond the paper."""
 
 
+AVERAGED = "averaged.pt"
+
+
 @dataclass(frozen=True)
 class Job:
     """One training and what is evaluated of it. variants: the names under which its result counts, with the file."""
@@ -40,6 +43,11 @@ class Job:
         return f"{self.row}/{'+'.join(name for name, _ in self.variants)}/{fold}-seed{self.seed}"
 
 
+def without_effect(settings: TrainSettings) -> frozenset[str]:
+    """Settings that change nothing of this training: what distance weights are measured by, where there are none."""
+    return frozenset() if settings.distance_weights else frozenset({"distance_per"})
+
+
 def plan(
     table: Table,
     data: str,
@@ -50,7 +58,8 @@ def plan(
     seeds: Sequence[int] = (1337,),
     changes: Mapping[str, Any] | None = None,
 ) -> tuple[Job, ...]:
-    """The trainings of a table, first row and fold first. rows and folds: None for all; changes: settings for all.
+    """The trainings of a table, first row and fold first. rows and folds: None for all; changes: settings for all;
+    what is named twice counts once.
 
     Variants that differ in average_epochs alone share one training: averaging leaves the last epoch's weights as they
     are. Raises ConfigError on a name that is not there, or settings that do not fit.
@@ -58,12 +67,15 @@ def plan(
     _refuse_unknown("row", rows or (), [row.key for row in table.rows])
     _refuse_unknown("variant", variants, list(VARIANTS))
     _refuse_unknown("fold", folds or (), list(table.folds))
+    for what, named in (("row", rows), ("variant", variants), ("fold", folds), ("seed", seeds)):
+        if named is not None and not named:
+            raise ConfigError(f"no {what} named, wanted at least one. Leave --{what}s away for the usual.")
     jobs = []
     for row in table.rows:
         if rows is not None and row.key not in rows:
             continue
-        for seed in seeds:
-            for fold in table.folds if folds is None else folds:
+        for seed in dict.fromkeys(seeds):
+            for fold in dict.fromkeys(table.folds if folds is None else folds):
                 values = {"preset": table.preset, "data": data, "fold": fold, "seed": seed, **row.values}
                 jobs.extend(_jobs(row.key, values, variants, changes or {}))
     return tuple(jobs)
@@ -71,14 +83,14 @@ def plan(
 
 def _jobs(row: str, values: Mapping[str, Any], variants: Sequence[str], changes: Mapping[str, Any]) -> list[Job]:
     shared: dict[str, list[tuple[str, TrainSettings]]] = {}
-    for name in variants:
+    for name in dict.fromkeys(variants):
         settings = train_settings({**values, **VARIANTS[name], **changes}, f"variant {name}")
-        key = settings.model_copy(update={"average_epochs": 0}).model_dump_json()
+        key = settings.model_dump_json(exclude={"average_epochs", *without_effect(settings)})
         shared.setdefault(key, []).append((name, settings))
     jobs = []
     for members in shared.values():
         longest = max((settings for _, settings in members), key=lambda one: one.average_epochs)
-        files = tuple((name, "averaged.pt" if one.average_epochs else _last(one)) for name, one in members)
+        files = tuple((name, AVERAGED if one.average_epochs else _last(one)) for name, one in members)
         jobs.append(Job(row, files, longest.fold, longest.seed, longest))
     return jobs
 

@@ -6,20 +6,16 @@ and spread over seeds. A seed that lacks a fold is left out and named.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from segdec_edge.errors import DataError
 from segdec_edge.evaluation.metrics import Confusion
-from segdec_edge.reproduce.execute import result_path
 from segdec_edge.reproduce.paper import Reported, Table
 from segdec_edge.reproduce.plan import Job
-
-Result = Mapping[str, Any]
+from segdec_edge.reproduce.results import Result, find_result
 
 
 @dataclass(frozen=True)
@@ -53,24 +49,32 @@ def summarise(table: Table, jobs: Sequence[Job], output: Path) -> tuple[Cell, ..
 
 
 def read_results(jobs: Iterable[Job], output: Path) -> list[Result]:
-    """Every result that is there. Raises DataError on a file that is no result."""
-    paths = [result_path(output / job.folder, variant) for job in jobs for variant, _ in job.variants]
-    return [_read(path) for path in paths if path.exists()]
+    """Every result that is there. Raises as find_result: a file that is no result, or one of other settings or data."""
+    found = [find_result(output, job, variant) for job in jobs for variant, _ in job.variants]
+    return [one[1] for one in found if one]
 
 
 def to_json(table: Table, cells: Sequence[Cell], results: Sequence[Result], data: str) -> dict[str, Any]:
     """data: the spec; of its path only the last folder is kept, where the pictures lay is nobody's business."""
-    kind, _, rest = data.partition(":")
-    path, comma, options = rest.partition(",")
-    named = f"{kind}:{Path(path).name}{comma}{options}"
     return {
         "table": table.key,
         "title": table.title,
-        "data": named,
+        "data": anonymous(data),
         "paper": {row.key: asdict(row.paper) for row in table.rows if row.paper},
         "cells": [asdict(cell) for cell in cells],
-        "results": [{**one, "settings": {**one["settings"], "data": named, "splits": None}} for one in results],
+        "results": [_anonymous(one) for one in results],
     }
+
+
+def anonymous(spec: str) -> str:
+    """The spec with the last folder alone of its path."""
+    kind, colon, rest = spec.partition(":")
+    return f"{kind}{colon}{Path(rest).name}"
+
+
+def _anonymous(result: Result) -> Result:
+    settings = result["settings"]
+    return {**result, "settings": {**settings, "data": anonymous(settings["data"]), "splits": None}}
 
 
 def to_markdown(table: Table, cells: Sequence[Cell]) -> str:
@@ -92,8 +96,7 @@ def _cell(row: str, variant: str, jobs: Sequence[Job], output: Path) -> Cell:
     folds = {job.fold for job in jobs}
     whole, incomplete = {}, []
     for seed in dict.fromkeys(job.seed for job in jobs):
-        paths = [result_path(output / job.folder, variant) for job in jobs if job.seed == seed]
-        results = [_read(path) for path in paths if path.exists()]
+        results = read_results((only(job, variant) for job in jobs if job.seed == seed), output)
         if len(results) == len(folds):
             whole[seed] = results
         else:
@@ -112,6 +115,10 @@ def _cell(row: str, variant: str, jobs: Sequence[Job], output: Path) -> Cell:
     )
 
 
+def only(job: Job, variant: str) -> Job:
+    return replace(job, variants=((variant, dict(job.variants)[variant]),))
+
+
 def _errors(seeds: Iterable[Sequence[Result]], point: str) -> tuple[float, float] | None:
     counts = [
         sum((Confusion(**_counts(one["evaluation"][point]["confusion"])) for one in results), Confusion(0, 0, 0, 0))
@@ -122,15 +129,6 @@ def _errors(seeds: Iterable[Sequence[Result]], point: str) -> tuple[float, float
 
 def _counts(values: Mapping[str, int]) -> dict[str, int]:
     return {key: values[key] for key in ("tp", "fp", "fn", "tn")}
-
-
-def _read(path: Path) -> Result:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["evaluation"]["average_precision"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a result ({error}). Delete it and start again: that run is repeated.") from error
-    return dict(values)
 
 
 def _columns(cell: Cell | None, folds: int) -> tuple[str, str, str]:

@@ -76,6 +76,20 @@ def test_variants_that_differ_in_averaging_alone_share_a_training() -> None:
     assert jobs[2].settings.distance_per == "image"
 
 
+def test_what_is_named_twice_is_trained_once() -> None:
+    table = open_table("II", "kolektor")
+    row = "end-to-end-33"
+    jobs = plan(table, DATA, rows=[row, row], variants=["ours", "ours"], folds=[0, 0], seeds=[1, 1])
+    assert [(job.folder, job.variants) for job in jobs] == [(f"{row}/ours/fold0-seed1", (("ours", "checkpoint.pt"),))]
+    with pytest.raises(ConfigError, match="no variant named, wanted at least one"):
+        plan(table, DATA, variants=[])
+
+
+def test_variants_that_differ_in_what_has_no_effect_share_a_training() -> None:
+    jobs = plan(open_table("II", "kolektor"), DATA, rows=["separate-33"], folds=[0], variants=["ours", "authors"])
+    assert [job.variants for job in jobs] == [(("ours", "checkpoint.pt"), ("authors", "checkpoint.pt"))]
+
+
 def test_every_variant_makes_settings() -> None:
     for name in VARIANTS:
         assert plan(open_table("III", "kolektor"), DATA, variants=[name])

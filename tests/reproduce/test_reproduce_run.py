@@ -13,7 +13,8 @@ from rich.console import Console
 from segdec_edge.errors import ConfigError, DataError, TrainingError
 from segdec_edge.reproduce.execute import how_many_fit, job_from_json, job_to_json, run_all
 from segdec_edge.reproduce.paper import open_table
-from segdec_edge.reproduce.plan import plan
+from segdec_edge.reproduce.plan import Job, plan
+from segdec_edge.reproduce.results import FREE
 from segdec_edge.reproduce.run import RESULTS, TABLE, Asked, reproduce_table
 from segdec_edge.reproduce.summary import summarise, to_markdown
 from segdec_edge.training.progress import TerminalObserver
@@ -39,6 +40,28 @@ def asked(parts: Path, output: Path, **changes: object) -> Asked:
     return Asked(**(values | changes))  # type: ignore[arg-type]
 
 
+def jobs_of(wanted: Asked) -> tuple[Job, ...]:
+    table = open_table(wanted.table, wanted.data.partition(":")[0])
+    return plan(table, wanted.data, rows=wanted.rows, seeds=wanted.seeds, changes=wanted.changes)
+
+
+def write_result(
+    output: Path, job: Job, variant: str = "ours", ap: float = 1.0, fp: int = 0, fn: int = 0, **more: object
+) -> Path:
+    """A result as run_job leaves it, of figures made up; without what earlier versions did not write."""
+    point = {"confusion": {"tp": 5, "fp": fp, "fn": fn, "tn": 7}, "source": "best F-measure on the 9 training pictures"}
+    values = {
+        "row": job.row, "variant": variant, "fold": job.fold, "seed": job.seed,
+        "settings": job.settings.model_dump(mode="json", exclude=set(FREE)),
+        "versions": {"segdec-edge": "0.1.0"}, "device": "cpu", "precision": "fp32", "positives": 6, "negatives": 8,
+        "evaluation": {"average_precision": ap, "best_f": point, "given": point},
+    }  # fmt: skip
+    path = output / job.folder / f"result-{variant}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values | more))
+    return path
+
+
 def quiet() -> Console:
     return Console(file=io.StringIO(), width=200)
 
@@ -61,6 +84,14 @@ def test_a_table_is_trained_measured_and_told(parts: Path, tmp_path: Path) -> No
     assert markdown == (tmp_path / TABLE).read_text()
     assert f"{100 * ours['evaluation']['average_precision']:.2f}" in markdown.splitlines()[-1]
     assert len(list(tmp_path.rglob("report.html"))) == 2
+
+    (tmp_path / "all/ours+averaged/split-seed1/result-ours.json").unlink()
+    console = quiet()
+    reproduce_table(replace(wanted, variants=("averaged", "ours", "ours")), console, 1)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "1 trainings, 0 of them done already" in told
+    assert "all/ours+averaged/split-seed1/averaged.pt: finished already" in told
+    assert [folder.name for folder in (tmp_path / "all").iterdir()] == ["ours+averaged"]
 
 
 def test_what_is_done_is_not_done_again_and_what_was_interrupted_goes_on(parts: Path, tmp_path: Path) -> None:
@@ -97,6 +128,53 @@ def test_results_of_other_settings_are_not_taken_for_these(parts: Path, tmp_path
         reproduce_table(replace(wanted, changes=SMALL | {"rate": 0.2}), quiet(), 1)
 
 
+def test_a_summary_refuses_results_of_other_data_and_settings(parts: Path, tmp_path: Path) -> None:
+    wanted = asked(parts, tmp_path, rows=("all",))
+    (job,) = jobs_of(wanted)
+    write_result(tmp_path, job)
+    before = reproduce_table(wanted, quiet(), None)
+    record = (tmp_path / RESULTS).read_text()
+    with pytest.raises(ConfigError, match=r"result-ours\.json: was measured with rate = 0\.1 \(now 0\.2\)"):
+        reproduce_table(replace(wanted, changes=SMALL | {"rate": 0.2}), quiet(), None)
+    with pytest.raises(ConfigError, match=r"was measured with data = "):
+        reproduce_table(replace(wanted, data=f"folder:{parts / 'images'}"), quiet(), None)
+    assert (tmp_path / RESULTS).read_text() == record
+    assert (tmp_path / TABLE).read_text() == before
+
+
+def test_a_data_set_that_moved_is_the_same_one(parts: Path, tmp_path: Path) -> None:
+    wanted = asked(parts, tmp_path, rows=("all",))
+    (job,) = jobs_of(replace(wanted, data=f"folder:{tmp_path}/gone/{parts.name}"))
+    write_result(tmp_path, job)
+    reproduce_table(wanted, quiet(), None)
+    assert json.loads((tmp_path / RESULTS).read_text())["results"][0]["settings"]["data"] == f"folder:{parts.name}"
+    (tmp_path / "gone" / parts.name).mkdir(parents=True)
+    with pytest.raises(ConfigError, match="was measured with data"):
+        reproduce_table(wanted, quiet(), None)
+
+
+def test_results_are_found_however_the_variants_were_spelled(tmp_path: Path) -> None:
+    table = open_table("II", "kolektor")
+    row = ["end-to-end-33"]
+    (both,) = plan(table, "kolektor:x", rows=row, folds=[0], variants=["mirrored", "improved"])
+    write_result(tmp_path, both, "mirrored", ap=0.9)
+    write_result(tmp_path, both, "improved", ap=0.8)
+    (alone,) = plan(table, "kolektor:x", rows=row, folds=[0, 0], variants=["improved"])
+    (cell,) = summarise(table, [alone], tmp_path)
+    assert cell.average_precision == pytest.approx(80.0)
+    told: list[str] = []
+    run_all([alone], tmp_path, TerminalObserver, told.append, 1)
+    assert told == ["1 trainings, 1 of them done already"]
+
+
+def test_a_result_of_another_file_of_the_training_is_refused(tmp_path: Path) -> None:
+    table = open_table("II", "kolektor")
+    (job,) = plan(table, "kolektor:x", rows=["end-to-end-33"], folds=[0], variants=["averaged"])
+    write_result(tmp_path, job, "averaged", evaluated={"file": "averaged.pt", "average_epochs": 5})
+    with pytest.raises(ConfigError, match=r"was measured with average_epochs = 5 \(now 10\)"):
+        summarise(table, [job], tmp_path)
+
+
 def test_trainings_side_by_side_give_what_they_give_alone(parts: Path, tmp_path: Path) -> None:
     wanted = asked(parts, tmp_path / "alone")
     reproduce_table(wanted, quiet(), 1)
@@ -123,13 +201,13 @@ def test_a_summary_alone_trains_nothing_and_says_what_is_missing(parts: Path, tm
     assert "without seed 2: not finished" in markdown
 
 
-def test_a_damaged_result_is_named(parts: Path, tmp_path: Path) -> None:
-    jobs = plan(open_table("V", "folder"), f"folder:{parts}", rows=["all"], changes=SMALL)
-    folder = tmp_path / jobs[0].folder
-    folder.mkdir(parents=True)
-    (folder / "result-ours.json").write_text("{}")
-    with pytest.raises(DataError, match=r"result-ours.json: not a result"):
-        summarise(open_table("V", "folder"), jobs, tmp_path)
+@pytest.mark.parametrize("content", ["{}", '{"row": "all", "evalua', "[1]", '{"evaluation": {}, "settings": {}}'])
+def test_a_damaged_result_is_named(parts: Path, tmp_path: Path, content: str) -> None:
+    wanted = asked(parts, tmp_path, rows=("all",))
+    write_result(tmp_path, jobs_of(wanted)[0]).write_text(content)
+    for side_by_side in (None, 1):
+        with pytest.raises(DataError, match=r"result-ours\.json: not a result .*Delete it and start again"):
+            reproduce_table(wanted, quiet(), side_by_side)
 
 
 def test_folds_are_averaged_errors_summed_and_seeds_spread(tmp_path: Path) -> None:
@@ -139,11 +217,7 @@ def test_folds_are_averaged_errors_summed_and_seeds_spread(tmp_path: Path) -> No
     figures |= {(2, 2): (1.0, 0, 0), (3, 0): (0.5, 9, 9)}
     for job in jobs:
         if (job.seed, job.fold) in figures:
-            ap, fp, fn = figures[job.seed, job.fold]
-            point = {"confusion": {"tp": 5, "fp": fp, "fn": fn, "tn": 7, "tpr": 1.0}}
-            path = tmp_path / job.folder / "result-ours.json"
-            path.parent.mkdir(parents=True)
-            path.write_text(json.dumps({"evaluation": {"average_precision": ap, "best_f": point, "given": point}}))
+            write_result(tmp_path, job, "ours", *figures[job.seed, job.fold])
     (cell,) = summarise(table, jobs, tmp_path)
     assert cell.average_precision == pytest.approx(95.0)
     assert cell.spread == pytest.approx(7.0710678)
@@ -158,10 +232,7 @@ def test_folds_are_averaged_errors_summed_and_seeds_spread(tmp_path: Path) -> No
 def test_a_cell_of_fewer_folds_than_the_paper_says_so(tmp_path: Path) -> None:
     table = open_table("II", "kolektor")
     jobs = plan(table, "kolektor:x", rows=["end-to-end-33"], folds=[1])
-    path = tmp_path / jobs[0].folder / "result-ours.json"
-    path.parent.mkdir(parents=True)
-    point = {"confusion": {"tp": 5, "fp": 0, "fn": 0, "tn": 7}}
-    path.write_text(json.dumps({"evaluation": {"average_precision": 1.0, "best_f": point, "given": point}}))
+    write_result(tmp_path, jobs[0])
     assert "| 100.00 (1 of 3 folds) | 0+0 | 0+0 |" in to_markdown(table, summarise(table, jobs, tmp_path))
 
 
