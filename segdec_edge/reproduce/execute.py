@@ -9,10 +9,13 @@ OUT/ROW/VARIANTS/foldF-seedS/  a training run, and for each variant
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,7 +105,8 @@ def run_all(
     """Run what is not done yet; side_by_side 1: here, one after the other; more: so many processes at a time; 0: on a
     GPU as many as fit by the memory that the first one took, elsewhere 1.
 
-    Raises TrainingError naming the first run that failed, once those already begun have ended.
+    SIGTERM and SIGHUP end the processes too. Raises TrainingError naming the first run that failed, once those already
+    begun have ended.
     """
     missing = [_missing(output, job) for job in jobs]
     waiting = [find_training(output, job, said) for job in missing if job.variants]
@@ -135,27 +139,47 @@ def how_many_fit(free_bytes: int, peak_bytes: int, waiting: int) -> int:
 def _run_processes(waiting: Sequence[tuple[Job, Path]], at_once: int, said: Said) -> None:
     running: list[tuple[Job, Path, subprocess.Popen[bytes]]] = []
     left, failed = list(waiting), list[str]()
-    try:
-        while left or running:
-            while left and not failed and len(running) < at_once:
-                job, folder = left.pop(0)
-                running.append((job, folder, _start(job, folder)))
-                said(f"{job.folder}: started, see {folder / 'output.log'}")
-            ended = [one for one in running if one[2].poll() is not None]
-            running = [one for one in running if one not in ended]
-            for job, folder, process in ended:
-                said(f"{job.folder}: {'done' if process.returncode == 0 else f'failed, {_last_line(folder)}'}")
-                failed += [job.folder] if process.returncode else []
-            if failed and not running:
-                break
-            time.sleep(0.2)
-    finally:
-        for _, _, process in running:
-            process.terminate()
-            process.wait()
+    with _wish_to_stop() as asked_to_stop:
+        try:
+            while left or running:
+                while left and not failed and not asked_to_stop and len(running) < at_once:
+                    job, folder = left.pop(0)
+                    running.append((job, folder, _start(job, folder)))
+                    said(f"{job.folder}: started, see {folder / 'output.log'}")
+                if asked_to_stop:
+                    raise SystemExit(128 + asked_to_stop[0])
+                ended = [one for one in running if one[2].poll() is not None]
+                running = [one for one in running if one not in ended]
+                for job, folder, process in ended:
+                    said(f"{job.folder}: {'done' if process.returncode == 0 else f'failed, {_last_line(folder)}'}")
+                    failed += [job.folder] if process.returncode else []
+                if failed and not running:
+                    break
+                time.sleep(0.2)
+        finally:
+            for _, _, process in running:
+                process.terminate()
+            for _, _, process in running:
+                process.wait()
     if failed:
         first = next(job.folder for job, _ in waiting if job.folder in failed)
         raise TrainingError(f"{len(failed)} trainings failed, first {first}: see its output.log, then start again.")
+
+
+@contextmanager
+def _wish_to_stop() -> Iterator[list[int]]:
+    """The signals that came, as a list: a process just started is in nobody's list yet when an exception arrives."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    ending = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, lambda number, _: came.append(number)) for one in ending}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _start(job: Job, folder: Path) -> subprocess.Popen[bytes]:

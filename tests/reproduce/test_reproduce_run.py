@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,6 +198,34 @@ def test_a_run_that_fails_beside_others_is_named_and_the_others_finish(parts: Pa
         reproduce_table(wanted, console, 2)
     assert "training diverged" in (tmp_path / "none/ours/split-seed1/output.log").read_text()
     assert console.file.getvalue().count("started") == 2  # type: ignore[attr-defined]
+
+
+def test_sigterm_ends_the_trainings_beside_too(parts: Path, tmp_path: Path) -> None:
+    small = [f"--set={name}={value}" for name, value in {"width": 0.25, "epochs": 5000, "tensorboard": "false"}.items()]
+    command = [
+        sys.executable, "-m", "segdec_edge", "reproduce", "V", "--data", f"folder:{parts}", "-o", str(tmp_path / "out"),
+        "--rows", "none,all", "--side-by-side", "2", "--size", "64x128", "--device", "cpu", *small,
+    ]  # fmt: skip
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    try:
+        locks = [tmp_path / f"out/{row}/ours/split-seed1337/training.lock" for row in ("none", "all")]
+        wait_until(lambda: process.poll() is not None or all(one.exists() and one.read_text() for one in locks))
+        assert process.poll() is None, (tmp_path / "said").read_text()
+        workers = [int(one.read_text()) for one in locks]
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+        assert not [one for one in workers if Path(f"/proc/{one}").exists()]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until(true: Callable[[], bool], at_most_s: float = 120) -> None:
+    end = time.monotonic() + at_most_s
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_a_summary_alone_trains_nothing_and_says_what_is_missing(parts: Path, tmp_path: Path) -> None:
