@@ -81,6 +81,7 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
             "row": job.row,
             "variant": variant,
             "fold": job.fold,
+            "unit": job.unit,
             "seed": job.seed,
             "evaluated": evaluated(job, variant),
             "settings": job.settings.model_dump(mode="json", exclude=set(FREE)),
@@ -197,7 +198,7 @@ def _last_line(folder: Path) -> str:
 
 def job_to_json(job: Job) -> dict[str, Any]:
     return {
-        "row": job.row, "variants": job.variants, "fold": job.fold, "seed": job.seed,
+        "row": job.row, "variants": job.variants, "fold": job.fold, "seed": job.seed, "unit": job.unit,
         "settings": job.settings.model_dump(mode="json"),
     }  # fmt: skip
 
@@ -205,7 +206,7 @@ def job_to_json(job: Job) -> dict[str, Any]:
 def job_from_json(values: Mapping[str, Any]) -> Job:
     settings = train_settings(values["settings"], JOB)
     variants = tuple((str(name), str(file)) for name, file in values["variants"])
-    return Job(values["row"], variants, values["fold"], values["seed"], settings)
+    return Job(values["row"], variants, values["fold"], values["seed"], settings, values["unit"])
 
 
 def _peak_gpu_bytes() -> int:

@@ -88,7 +88,12 @@ def test_a_table_is_trained_measured_and_told(parts: Path, tmp_path: Path) -> No
     assert ours["settings"]["seed"] == 1
     assert "average_epochs" not in ours["settings"]
     assert markdown == (tmp_path / TABLE).read_text()
-    assert f"{100 * ours['evaluation']['average_precision']:.2f}" in markdown.splitlines()[-1]
+    assert f"{100 * ours['evaluation']['average_precision']:.2f}" in next(
+        line for line in markdown.splitlines() if line.startswith("| + distance weights")
+    )
+    assert "size_hw = 64x128 (the table's: 512x512); width = 0.25 (the table's: 1.0)" in markdown
+    assert "Seeds: 1.\n\nMeasured in fp32 on cpu; segdec-edge " in markdown
+    assert "| FP+FN, threshold of training pictures |" in markdown
     assert len(list(tmp_path.rglob("report.html"))) == 2
 
     (tmp_path / "all/ours+averaged/split-seed1/result-ours.json").unlink()
@@ -281,3 +286,43 @@ def test_as_many_trainings_as_fit_share_a_gpu() -> None:
     assert how_many_fit(100 * gib, 20 * gib, 2) == 2
     assert how_many_fit(5 * gib, 20 * gib, 9) == 1
     assert how_many_fit(0, 0, 9) == 1
+
+
+def test_the_threshold_column_says_which_pictures_it_is_of(tmp_path: Path) -> None:
+    table = open_table("II", "kolektor")
+    (job,) = plan(table, "kolektor:x", rows=["end-to-end-33"], folds=[0])
+    point = {"confusion": {"tp": 5, "fp": 1, "fn": 0, "tn": 7}, "source": "best F-measure on the 9 validation pictures"}
+    write_result(tmp_path, job, evaluation={"average_precision": 1.0, "best_f": point, "given": point})
+    head = to_markdown(table, summarise(table, [job], tmp_path)).splitlines()[2]
+    assert head.endswith("| FP+FN, threshold of validation pictures |")
+
+
+def test_the_classes_of_dagm_are_averaged_and_their_errors_summed(tmp_path: Path) -> None:
+    wanted = asked(tmp_path, tmp_path / "out", table="I", data=f"dagm:{tmp_path}", rows=None, changes={})
+    for job in plan(open_table("I", "dagm"), wanted.data, seeds=wanted.seeds):
+        write_result(wanted.output, job, ap=0.9 if job.fold == 10 else 1.0, fp=1, fn=int(job.fold == 3))
+    lines = reproduce_table(wanted, quiet(), None).splitlines()
+    assert "| end to end | 100 | 0+0 | 99.00 | 10+1 | 10+1 |" in lines
+    assert "| 3 | 100 | 100 | 83.33 | 87.50 |" in lines
+    assert "| 10 | 100 | 100 | 100.00 | 87.50 |" in lines
+
+    alone = replace(wanted, data=f"{wanted.data},class=3", output=tmp_path / "alone")
+    (job,) = plan(open_table("I", "dagm", one_class=True), alone.data, seeds=alone.seeds)
+    write_result(alone.output, job)
+    lines = reproduce_table(alone, quiet(), None).splitlines()
+    assert "| end to end |  |  | 100.00 | 0+0 | 0+0 |" in lines
+    assert any("One class of ten" in line for line in lines)
+
+
+def test_a_figure_of_other_pictures_is_marked(tmp_path: Path) -> None:
+    wanted = asked(tmp_path, tmp_path, table="V", data="severstal:x", rows=("all", "none"), changes={"epochs": 5})
+    jobs = plan(open_table("V", "severstal"), wanted.data, rows=wanted.rows, seeds=wanted.seeds, changes=wanted.changes)
+    full = {"confusion": {"tp": 999, "fp": 0, "fn": 1, "tn": 1000}, "source": "validation"}
+    exact = {"positives": 1000, "negatives": 1000}
+    write_result(tmp_path, jobs[0], evaluation={"average_precision": 1.0, "best_f": full, "given": full}, **exact)
+    write_result(tmp_path, jobs[1], **exact)
+    told = reproduce_table(wanted, quiet(), None)
+    assert "| none of the four | 95.9 | 59+102 |" in told
+    assert "| + distance weights | 98.74* | 59+40 |" in told
+    assert "tested on 5 and 7; the paper trained on 1000 defective and 1000 good, tested on 1000 and 1000." in told
+    assert "epochs = 5 (the table's: 50)" in told
