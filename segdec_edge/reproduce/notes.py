@@ -38,7 +38,8 @@ def _changed(table: Table, jobs: Sequence[Job], changes: Mapping[str, Any]) -> l
         now, before = _texts(jobs, key), list(dict.fromkeys(_text(key, one[key]) for one in usual))
         if key not in FREE and now != before:
             words.append(f"{key} = {', '.join(now)} (the table's: {', '.join(before)})")
-    return [f"Not the table's settings: {'; '.join(words)}. The paper's figures are not of these."] if words else []
+    beside = " The paper's figures are not of these." if any(row.paper for row in rows) else ""
+    return [f"Not the table's settings: {'; '.join(words)}.{beside}"] if words else []
 
 
 def _texts(jobs: Sequence[Job], key: str) -> list[str]:

@@ -17,7 +17,9 @@ import pytest
 from rich.console import Console
 
 from segdec_edge.errors import ConfigError, DataError, TrainingError
-from segdec_edge.reproduce.execute import how_many_fit, job_from_json, job_to_json, run_all
+from segdec_edge.model.checkpoint import Checkpoint, save_checkpoint
+from segdec_edge.model.segdecnet import SegDecNet
+from segdec_edge.reproduce.execute import find_training, how_many_fit, job_from_json, job_to_json, run_all
 from segdec_edge.reproduce.paper import open_table
 from segdec_edge.reproduce.plan import Job, plan
 from segdec_edge.reproduce.results import FREE
@@ -176,6 +178,31 @@ def test_results_are_found_however_the_variants_were_spelled(tmp_path: Path) -> 
     told: list[str] = []
     run_all([alone], tmp_path, TerminalObserver, told.append, 1)
     assert told == ["1 trainings, 1 of them done already"]
+
+
+def test_a_training_that_was_begun_is_found_by_its_settings(tmp_path: Path) -> None:
+    def only(*variants: str) -> Job:
+        table = open_table("II", "kolektor")
+        (job,) = plan(table, "kolektor:x", rows=["end-to-end-33"], folds=[0], variants=variants)
+        return job
+
+    def begin(job: Job) -> Path:
+        (tmp_path / job.folder).mkdir(parents=True)
+        facts = {"settings": job.settings.model_dump(mode="json")}
+        checkpoint = Checkpoint(SegDecNet(1, 0.0625), (64, 128), epoch=1, facts=facts)
+        save_checkpoint(tmp_path / job.folder / "checkpoint.pt", checkpoint)
+        return tmp_path / job.folder
+
+    told: list[str] = []
+    plain = begin(only("ours"))
+    assert find_training(tmp_path, only("ours"), told.append)[1] == plain
+    assert not told
+    job, folder = find_training(tmp_path, only("averaged"), told.append)
+    assert (folder.parent.name, job.settings.average_epochs) == ("averaged", 10)
+    assert told == [f"{plain}: averages 0 epochs, wanted 10: trained again in {job.folder}"]
+    averaging = begin(only("mirrored", "improved"))
+    job, folder = find_training(tmp_path, only("mirrored"), told.append)
+    assert (folder, job.settings.average_epochs, job.variants) == (averaging, 10, (("mirrored", "checkpoint.pt"),))
 
 
 def test_a_result_of_another_file_of_the_training_is_refused(tmp_path: Path) -> None:
