@@ -20,12 +20,12 @@ def reproduce(
     variants: Annotated[
         str, typer.Option(help="ours, authors, text, averaged, mirrored, pasted, augmented, improved.")
     ] = "ours",
-    folds: Annotated[str | None, typer.Option(help="Only these folds, as 0,1.")] = None,
+    folds: Annotated[str | None, typer.Option(help="Only these folds, as 0,1; of DAGM these classes.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, as 1337,1338.")] = "1337",
     size: Annotated[str | None, typer.Option(help="Another input size, HEIGHTxWIDTH.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
-    change: Annotated[list[str] | None, typer.Option("--set", help="Any setting, for all rows.")] = None,
+    change: Annotated[list[str] | None, typer.Option("--set", help="Any setting that no row or variant sets.")] = None,
     side_by_side: Annotated[int, typer.Option(help="Trainings at a time; 0: as many as fit on the GPU.")] = 1,
     summary: Annotated[bool, typer.Option("--summary", help="Train nothing; tell from the results there are.")] = False,
 ) -> None:

@@ -9,45 +9,50 @@ OUT/ROW/VARIANTS/foldF-seedS/  a training run, and for each variant
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segdec_edge.config.train import changed_settings, train_settings
+from segdec_edge.config.train import train_settings
 from segdec_edge.data.spec import open_dataset
-from segdec_edge.errors import ConfigError, TrainingError
+from segdec_edge.errors import TrainingError
 from segdec_edge.evaluation.run import evaluate_artefact
 from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.model.artefact import open_artefact
-from segdec_edge.reproduce.plan import Job
-from segdec_edge.training.run import Observer, train
+from segdec_edge.model.checkpoint import load_checkpoint
+from segdec_edge.reproduce.plan import AVERAGED, Job, without_effect
+from segdec_edge.reproduce.results import FREE, changed_in, evaluated, find_result, places, result_path
+from segdec_edge.training.run import CHECKPOINT, Observer, train
 
 JOB = "job.json"
-# Settings that do not shape a result, or shape one of the variants alone.
-_FREE = {"device", "tensorboard", "average_epochs", "cache_gib", "workers"}
 Said = Callable[[str], None]
 
 
-def is_done(folder: Path, job: Job) -> bool:
-    """Whether every variant of a job has its result, of these very settings. Raises ConfigError on other settings."""
-    for variant, _ in job.variants:
-        path = result_path(folder, variant)
-        if not path.exists():
-            return False
-        stored = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        changed = changed_settings(job.settings, stored, _FREE)
-        if changed:
-            raise ConfigError(
-                f"{path}: was measured with {', '.join(changed)}. Use those settings, or choose another folder."
-            )
-    return True
+def find_training(output: Path, job: Job, said: Said) -> tuple[Job, Path]:
+    """The job with the folder to train it in: one that holds this very training, begun or finished, else its own.
 
-
-def result_path(folder: Path, variant: str) -> Path:
-    return folder / f"result-{variant}.json"
+    A training that also averages serves those who do not ask for it; one that does not is told, and made again.
+    """
+    for folder in places(output, job):
+        if not (folder / CHECKPOINT).exists():
+            continue
+        stored = load_checkpoint(folder / CHECKPOINT).facts.get("settings", {})
+        if "data" not in stored or changed_in(job.settings, stored):
+            continue
+        wanted, there = job.settings.average_epochs, stored.get("average_epochs", 0)
+        if wanted and there != wanted:
+            said(f"{folder}: averages {there} epochs, wanted {wanted}: trained again in {job.folder}")
+            continue
+        own = {key: stored[key] for key in ("average_epochs", *without_effect(job.settings)) if key in stored}
+        return replace(job, settings=job.settings.model_copy(update=own)), folder
+    return job, make_folder(output / job.folder)
 
 
 def run_job(job: Job, folder: Path, observer: Observer) -> None:
@@ -76,8 +81,10 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
             "row": job.row,
             "variant": variant,
             "fold": job.fold,
+            "unit": job.unit,
             "seed": job.seed,
-            "settings": job.settings.model_dump(mode="json", exclude=_FREE),
+            "evaluated": evaluated(job, variant),
+            "settings": job.settings.model_dump(mode="json", exclude=set(FREE)),
             "versions": artefact.facts["versions"],
             "device": artefact.facts["device"],
             "precision": artefact.facts["precision"],
@@ -99,10 +106,11 @@ def run_all(
     """Run what is not done yet; side_by_side 1: here, one after the other; more: so many processes at a time; 0: on a
     GPU as many as fit by the memory that the first one took, elsewhere 1.
 
-    Raises TrainingError naming the first run that failed, once those already begun have ended.
+    SIGTERM and SIGHUP end the processes too. Raises TrainingError naming the first run that failed, once those already
+    begun have ended.
     """
-    waiting = [(job, make_folder(output / job.folder)) for job in jobs]
-    waiting = [(job, folder) for job, folder in waiting if not is_done(folder, job)]
+    missing = [_missing(output, job) for job in jobs]
+    waiting = [find_training(output, job, said) for job in missing if job.variants]
     said(f"{len(jobs)} trainings, {len(jobs) - len(waiting)} of them done already")
     while waiting and side_by_side <= 1:
         job, folder = waiting.pop(0)
@@ -112,6 +120,14 @@ def run_all(
         if side_by_side == 0:
             side_by_side = how_many_fit(*_gpu_memory(), len(waiting))
     _run_processes(waiting, side_by_side, said)
+
+
+def _missing(output: Path, job: Job) -> Job:
+    """The job with those variants alone that have no result yet. Raises as find_result."""
+    left = tuple((name, file) for name, file in job.variants if find_result(output, job, name) is None)
+    averages = any(file == AVERAGED for _, file in left)
+    settings = job.settings if averages else job.settings.model_copy(update={"average_epochs": 0})
+    return replace(job, variants=left, settings=settings) if left != job.variants else job
 
 
 def how_many_fit(free_bytes: int, peak_bytes: int, waiting: int) -> int:
@@ -124,27 +140,47 @@ def how_many_fit(free_bytes: int, peak_bytes: int, waiting: int) -> int:
 def _run_processes(waiting: Sequence[tuple[Job, Path]], at_once: int, said: Said) -> None:
     running: list[tuple[Job, Path, subprocess.Popen[bytes]]] = []
     left, failed = list(waiting), list[str]()
-    try:
-        while left or running:
-            while left and not failed and len(running) < at_once:
-                job, folder = left.pop(0)
-                running.append((job, folder, _start(job, folder)))
-                said(f"{job.folder}: started, see {folder / 'output.log'}")
-            ended = [one for one in running if one[2].poll() is not None]
-            running = [one for one in running if one not in ended]
-            for job, folder, process in ended:
-                said(f"{job.folder}: {'done' if process.returncode == 0 else f'failed, {_last_line(folder)}'}")
-                failed += [job.folder] if process.returncode else []
-            if failed and not running:
-                break
-            time.sleep(0.2)
-    finally:
-        for _, _, process in running:
-            process.terminate()
-            process.wait()
+    with _wish_to_stop() as asked_to_stop:
+        try:
+            while left or running:
+                while left and not failed and not asked_to_stop and len(running) < at_once:
+                    job, folder = left.pop(0)
+                    running.append((job, folder, _start(job, folder)))
+                    said(f"{job.folder}: started, see {folder / 'output.log'}")
+                if asked_to_stop:
+                    raise SystemExit(128 + asked_to_stop[0])
+                ended = [one for one in running if one[2].poll() is not None]
+                running = [one for one in running if one not in ended]
+                for job, folder, process in ended:
+                    said(f"{job.folder}: {'done' if process.returncode == 0 else f'failed, {_last_line(folder)}'}")
+                    failed += [job.folder] if process.returncode else []
+                if failed and not running:
+                    break
+                time.sleep(0.2)
+        finally:
+            for _, _, process in running:
+                process.terminate()
+            for _, _, process in running:
+                process.wait()
     if failed:
         first = next(job.folder for job, _ in waiting if job.folder in failed)
         raise TrainingError(f"{len(failed)} trainings failed, first {first}: see its output.log, then start again.")
+
+
+@contextmanager
+def _wish_to_stop() -> Iterator[list[int]]:
+    """The signals that came, as a list: a process just started is in nobody's list yet when an exception arrives."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    ending = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, lambda number, _: came.append(number)) for one in ending}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _start(job: Job, folder: Path) -> subprocess.Popen[bytes]:
@@ -162,7 +198,7 @@ def _last_line(folder: Path) -> str:
 
 def job_to_json(job: Job) -> dict[str, Any]:
     return {
-        "row": job.row, "variants": job.variants, "fold": job.fold, "seed": job.seed,
+        "row": job.row, "variants": job.variants, "fold": job.fold, "seed": job.seed, "unit": job.unit,
         "settings": job.settings.model_dump(mode="json"),
     }  # fmt: skip
 
@@ -170,7 +206,7 @@ def job_to_json(job: Job) -> dict[str, Any]:
 def job_from_json(values: Mapping[str, Any]) -> Job:
     settings = train_settings(values["settings"], JOB)
     variants = tuple((str(name), str(file)) for name, file in values["variants"])
-    return Job(values["row"], variants, values["fold"], values["seed"], settings)
+    return Job(values["row"], variants, values["fold"], values["seed"], settings, values["unit"])
 
 
 def _peak_gpu_bytes() -> int:

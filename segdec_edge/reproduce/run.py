@@ -10,8 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
+from segdec_edge.data.words import take_apart
 from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.reproduce.execute import run_all
+from segdec_edge.reproduce.notes import marked, notes
 from segdec_edge.reproduce.paper import open_table
 from segdec_edge.reproduce.plan import plan
 from segdec_edge.reproduce.summary import read_results, summarise, to_json, to_markdown
@@ -39,7 +41,8 @@ def reproduce_table(asked: Asked, console: Console, side_by_side: int | None) ->
 
     results.json and table.md are written anew in the end. Raises ConfigError, and as training and evaluation.
     """
-    table = open_table(asked.table, asked.data.partition(":")[0])
+    words = take_apart(asked.data)
+    table = open_table(asked.table, words.kind, one_class="class" in words.options)
     jobs = plan(
         table,
         asked.data,
@@ -57,8 +60,10 @@ def reproduce_table(asked: Asked, console: Console, side_by_side: int | None) ->
 
         run_all(jobs, asked.output, lambda job: TerminalObserver(job.settings.total_epochs, console), say, side_by_side)
     cells = summarise(table, jobs, asked.output)
-    record = to_json(table, cells, read_results(jobs, asked.output), asked.data)
+    results = read_results(jobs, asked.output)
+    told = notes(table, jobs, asked.changes, results)
+    record = to_json(table, cells, results, asked.data) | {"notes": told}
     write_atomic(asked.output / RESULTS, json.dumps(record, indent=1) + "\n")
-    markdown = to_markdown(table, cells)
+    markdown = to_markdown(table, cells, told, marked(table, results))
     write_atomic(asked.output / TABLE, markdown)
     return markdown

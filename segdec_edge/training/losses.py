@@ -60,31 +60,6 @@ def separate_balance(epoch: int, epochs: int, delta: float) -> tuple[float, floa
     return (1.0, 0.0) if epoch < epochs else (0.0, delta)
 
 
-def total_loss(
-    decision_logits: Tensor,
-    segmentation_logits: Tensor,
-    mask: Tensor,
-    weights: Tensor,
-    epoch: int,
-    epochs: int,
-    delta: float,
-    *,
-    balanced: bool = True,
-    target: Tensor | None = None,
-    has_mask: Tensor | None = None,
-) -> Tensor:
-    """λ·L_seg + δ·(1 − λ)·L_cls, scalar, float32 or float64 as the logits; mean over the pictures of the batch.
-
-    decision_logits (B, 1); segmentation_logits, mask, weights (B, 1, h, w), mask and weights as reduce_to_eighth gives
-    them; epoch from 0. target (B,): the decision target, by default the maximum of each mask. has_mask (B,): False for
-    a defective picture nobody annotated (give its target then). Source: Božič et al. 2020, eq. 1.
-    """
-    segmentation_factor, decision_factor = balance(epoch, epochs, delta, balanced=balanced)
-    wanted = mask_target(mask) if target is None else target
-    segmentation = segmentation_loss(segmentation_logits, mask, weights, has_mask)
-    return segmentation_factor * segmentation + decision_factor * decision_loss(decision_logits, wanted)
-
-
 def _precise(logits: Tensor) -> Tensor:
     """At least float32: autocast hands over half precision."""
     return logits if logits.dtype == torch.float64 else logits.float()

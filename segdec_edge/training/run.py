@@ -5,14 +5,17 @@ RUN/best.pt        with keep = "best": the epoch of the highest average precisio
 RUN/averaged.pt    with average_epochs: the mean of the last epochs' weights
 RUN/split.json     which pictures are in training, validation and test
 RUN/log.jsonl      one line an epoch
+RUN/training.lock  held while a process trains here
 RUN/tensorboard/   the same for TensorBoard
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +42,7 @@ from segdec_edge.profile import NO_MODEL_FILE, Seen, profile_of
 from segdec_edge.training.allocation import keep_freed_memory
 from segdec_edge.training.average import TailAverage
 from segdec_edge.training.feeding import open_examples, require_divisible, require_same, source_range, survey
+from segdec_edge.training.lock import hold
 from segdec_edge.training.loop import EpochLosses, Trainer
 from segdec_edge.training.parallel import Ranks, joined
 from segdec_edge.training.refusals import (
@@ -103,16 +107,21 @@ class TrainResult:
 def train(settings: TrainSettings, output: Path, observer: Observer, *, resume: bool = False) -> TrainResult:
     """Train, or continue a training, in a folder that every process of it sees; the first one writes and observes.
 
-    Raises ConfigError (another training's folder), DataError, SizeError, TrainingError, DivergedError, StorageError;
-    PeerStopped where another process did.
+    Raises ConfigError (another training's folder), DataError, SizeError, TrainingError (also where another process
+    trains in that folder), DivergedError, StorageError; PeerStopped where another process did.
     """
-    with joined() as ranks:
-        return _train(settings, output, observer if ranks.first else Silent(), ranks, resume=resume)
+    with joined() as ranks, ExitStack() as held:
+        return _train(settings, output, observer if ranks.first else Silent(), ranks, held, resume=resume)
 
 
-def _train(settings: TrainSettings, output: Path, observer: Observer, ranks: Ranks, *, resume: bool) -> TrainResult:
+def _train(
+    settings: TrainSettings, output: Path, observer: Observer, ranks: Ranks, held: ExitStack, *, resume: bool
+) -> TrainResult:
     check_size(settings.size_hw)
     require_divisible(settings, ranks)
+    there = ranks.first and output.is_dir() and os.access(output, os.W_OK)
+    if there:  # before the checkpoint is read: another process may be writing the next one
+        hold(output, held, observer.note)
     earlier = _earlier(output / CHECKPOINT, settings, resume=resume)
     if earlier is not None and (finished := _finished(output, settings, earlier)):
         observer.note(f"{finished.checkpoint}: finished already, nothing to do")
@@ -122,6 +131,8 @@ def _train(settings: TrainSettings, output: Path, observer: Observer, ranks: Ran
         keep_freed_memory()
     if ranks.first:
         make_folder(output)
+        if not there:
+            hold(output, held, observer.note)
     dataset = open_dataset(settings.data)
     split = choose_split(
         dataset,

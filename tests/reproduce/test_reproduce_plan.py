@@ -43,6 +43,48 @@ def test_table_iv_trains_longer_on_fewer() -> None:
     assert [(job.settings.items, job.settings.epochs) for job in jobs] == [(3000, 40), (1500, 50), (750, 70), (300, 90)]
 
 
+@pytest.mark.parametrize("key", ["III", "V"])
+def test_the_ablation_on_severstal_is_of_a_thousand_for_fifty_epochs(key: str) -> None:
+    table = open_table(key, "severstal")
+    settings = [job.settings for job in plan(table, "severstal:x")]
+    assert {(one.items, one.epochs, one.keep) for one in settings} == {(1000, 50, "best")}
+    assert all(row.paper and row.paper.pictures == ((1000, 1000), (1000, 1000)) for row in table.rows)
+
+
+def test_severstal_is_evaluated_at_its_best_epoch_and_says_so() -> None:
+    table = open_table("IV", "severstal")
+    assert {job.variants for job in plan(table, "severstal:x")} == {(("ours", "best.pt"),)}
+    assert "the epoch of the best AP on the validation pictures" in table.notes[0]
+
+
+def test_the_classes_of_dagm_are_what_folds_are_elsewhere() -> None:
+    jobs = plan(open_table("I", "dagm"), "dagm:DAGM", variants=["ours", "authors"])
+    assert [job.settings.data for job in jobs[::2]] == [f"dagm:DAGM,class={number}" for number in range(1, 11)]
+    assert {job.settings.fold for job in jobs} == {0}
+    assert jobs[2].folder == "end-to-end/ours/class2-seed1337"
+    assert [job.settings.epochs for job in jobs[:2]] == [50, 60]
+    one = open_table("V", "dagm", one_class=True)
+    assert {row.paper for row in one.rows} == {None}
+    assert [job.folder for job in plan(one, "dagm:DAGM,class=2", rows=["all"])] == ["all/ours/fold0-seed1337"]
+
+
+@pytest.mark.parametrize(
+    ("key", "variants", "owner"),
+    [
+        ("items", ["ours"], "row end-to-end-33"),
+        ("average_epochs", ["ours"], "variant averaged"),
+        ("flips", ["improved"], "variant improved"),
+        ("distance_per", ["authors"], "variant authors"),
+        ("gradient_stop", ["ours"], "the rows of tables II, III and V"),
+        ("seed", ["ours"], "--seeds"),
+        ("fold", ["ours"], "--folds"),
+    ],
+)
+def test_what_names_a_row_or_column_cannot_be_changed(key: str, variants: list[str], owner: str) -> None:
+    with pytest.raises(ConfigError, match=f"--set {key}: {owner} sets it"):
+        plan(open_table("II", "kolektor"), DATA, variants=variants, changes={key: 1})
+
+
 def test_a_table_without_figures_for_a_data_set_has_none() -> None:
     assert [row.paper for row in open_table("V", "magnetic").rows] == [None] * 5
     assert open_table("V", "magnetic").folds == (None,)
@@ -74,6 +116,20 @@ def test_variants_that_differ_in_averaging_alone_share_a_training() -> None:
     assert [job.settings.average_epochs for job in jobs] == [10, 10, 0]
     assert [job.settings.flips for job in jobs] == [False, True, False]
     assert jobs[2].settings.distance_per == "image"
+
+
+def test_what_is_named_twice_is_trained_once() -> None:
+    table = open_table("II", "kolektor")
+    row = "end-to-end-33"
+    jobs = plan(table, DATA, rows=[row, row], variants=["ours", "ours"], folds=[0, 0], seeds=[1, 1])
+    assert [(job.folder, job.variants) for job in jobs] == [(f"{row}/ours/fold0-seed1", (("ours", "checkpoint.pt"),))]
+    with pytest.raises(ConfigError, match="no variant named, wanted at least one"):
+        plan(table, DATA, variants=[])
+
+
+def test_variants_that_differ_in_what_has_no_effect_share_a_training() -> None:
+    jobs = plan(open_table("II", "kolektor"), DATA, rows=["separate-33"], folds=[0], variants=["ours", "authors"])
+    assert [job.variants for job in jobs] == [(("ours", "checkpoint.pt"), ("authors", "checkpoint.pt"))]
 
 
 def test_every_variant_makes_settings() -> None:

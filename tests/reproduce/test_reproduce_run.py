@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +17,12 @@ import pytest
 from rich.console import Console
 
 from segdec_edge.errors import ConfigError, DataError, TrainingError
-from segdec_edge.reproduce.execute import how_many_fit, job_from_json, job_to_json, run_all
+from segdec_edge.model.checkpoint import Checkpoint, save_checkpoint
+from segdec_edge.model.segdecnet import SegDecNet
+from segdec_edge.reproduce.execute import find_training, how_many_fit, job_from_json, job_to_json, run_all
 from segdec_edge.reproduce.paper import open_table
-from segdec_edge.reproduce.plan import plan
+from segdec_edge.reproduce.plan import Job, plan
+from segdec_edge.reproduce.results import FREE
 from segdec_edge.reproduce.run import RESULTS, TABLE, Asked, reproduce_table
 from segdec_edge.reproduce.summary import summarise, to_markdown
 from segdec_edge.training.progress import TerminalObserver
@@ -39,6 +48,28 @@ def asked(parts: Path, output: Path, **changes: object) -> Asked:
     return Asked(**(values | changes))  # type: ignore[arg-type]
 
 
+def jobs_of(wanted: Asked) -> tuple[Job, ...]:
+    table = open_table(wanted.table, wanted.data.partition(":")[0])
+    return plan(table, wanted.data, rows=wanted.rows, seeds=wanted.seeds, changes=wanted.changes)
+
+
+def write_result(
+    output: Path, job: Job, variant: str = "ours", ap: float = 1.0, fp: int = 0, fn: int = 0, **more: object
+) -> Path:
+    """A result as run_job leaves it, of figures made up; without what earlier versions did not write."""
+    point = {"confusion": {"tp": 5, "fp": fp, "fn": fn, "tn": 7}, "source": "best F-measure on the 9 training pictures"}
+    values = {
+        "row": job.row, "variant": variant, "fold": job.fold, "seed": job.seed,
+        "settings": job.settings.model_dump(mode="json", exclude=set(FREE)),
+        "versions": {"segdec-edge": "0.1.0"}, "device": "cpu", "precision": "fp32", "positives": 6, "negatives": 8,
+        "evaluation": {"average_precision": ap, "best_f": point, "given": point},
+    }  # fmt: skip
+    path = output / job.folder / f"result-{variant}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values | more))
+    return path
+
+
 def quiet() -> Console:
     return Console(file=io.StringIO(), width=200)
 
@@ -59,8 +90,21 @@ def test_a_table_is_trained_measured_and_told(parts: Path, tmp_path: Path) -> No
     assert ours["settings"]["seed"] == 1
     assert "average_epochs" not in ours["settings"]
     assert markdown == (tmp_path / TABLE).read_text()
-    assert f"{100 * ours['evaluation']['average_precision']:.2f}" in markdown.splitlines()[-1]
+    assert f"{100 * ours['evaluation']['average_precision']:.2f}" in next(
+        line for line in markdown.splitlines() if line.startswith("| + distance weights")
+    )
+    assert "size_hw = 64x128 (the table's: 512x512); width = 0.25 (the table's: 1.0)" in markdown
+    assert "Seeds: 1.\n\nMeasured in fp32 on cpu; segdec-edge " in markdown
+    assert "| FP+FN, threshold of training pictures |" in markdown
     assert len(list(tmp_path.rglob("report.html"))) == 2
+
+    (tmp_path / "all/ours+averaged/split-seed1/result-ours.json").unlink()
+    console = quiet()
+    reproduce_table(replace(wanted, variants=("averaged", "ours", "ours")), console, 1)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "1 trainings, 0 of them done already" in told
+    assert "all/ours+averaged/split-seed1/averaged.pt: finished already" in told
+    assert [folder.name for folder in (tmp_path / "all").iterdir()] == ["ours+averaged"]
 
 
 def test_what_is_done_is_not_done_again_and_what_was_interrupted_goes_on(parts: Path, tmp_path: Path) -> None:
@@ -97,6 +141,78 @@ def test_results_of_other_settings_are_not_taken_for_these(parts: Path, tmp_path
         reproduce_table(replace(wanted, changes=SMALL | {"rate": 0.2}), quiet(), 1)
 
 
+def test_a_summary_refuses_results_of_other_data_and_settings(parts: Path, tmp_path: Path) -> None:
+    wanted = asked(parts, tmp_path, rows=("all",))
+    (job,) = jobs_of(wanted)
+    write_result(tmp_path, job)
+    before = reproduce_table(wanted, quiet(), None)
+    record = (tmp_path / RESULTS).read_text()
+    with pytest.raises(ConfigError, match=r"result-ours\.json: was measured with rate = 0\.1 \(now 0\.2\)"):
+        reproduce_table(replace(wanted, changes=SMALL | {"rate": 0.2}), quiet(), None)
+    with pytest.raises(ConfigError, match=r"was measured with data = "):
+        reproduce_table(replace(wanted, data=f"folder:{parts / 'images'}"), quiet(), None)
+    assert (tmp_path / RESULTS).read_text() == record
+    assert (tmp_path / TABLE).read_text() == before
+
+
+def test_a_data_set_that_moved_is_the_same_one(parts: Path, tmp_path: Path) -> None:
+    wanted = asked(parts, tmp_path, rows=("all",))
+    (job,) = jobs_of(replace(wanted, data=f"folder:{tmp_path}/gone/{parts.name}"))
+    write_result(tmp_path, job)
+    reproduce_table(wanted, quiet(), None)
+    assert json.loads((tmp_path / RESULTS).read_text())["results"][0]["settings"]["data"] == f"folder:{parts.name}"
+    (tmp_path / "gone" / parts.name).mkdir(parents=True)
+    with pytest.raises(ConfigError, match="was measured with data"):
+        reproduce_table(wanted, quiet(), None)
+
+
+def test_results_are_found_however_the_variants_were_spelled(tmp_path: Path) -> None:
+    table = open_table("II", "kolektor")
+    row = ["end-to-end-33"]
+    (both,) = plan(table, "kolektor:x", rows=row, folds=[0], variants=["mirrored", "improved"])
+    write_result(tmp_path, both, "mirrored", ap=0.9)
+    write_result(tmp_path, both, "improved", ap=0.8)
+    (alone,) = plan(table, "kolektor:x", rows=row, folds=[0, 0], variants=["improved"])
+    (cell,) = summarise(table, [alone], tmp_path)
+    assert cell.average_precision == pytest.approx(80.0)
+    told: list[str] = []
+    run_all([alone], tmp_path, TerminalObserver, told.append, 1)
+    assert told == ["1 trainings, 1 of them done already"]
+
+
+def test_a_training_that_was_begun_is_found_by_its_settings(tmp_path: Path) -> None:
+    def only(*variants: str) -> Job:
+        table = open_table("II", "kolektor")
+        (job,) = plan(table, "kolektor:x", rows=["end-to-end-33"], folds=[0], variants=variants)
+        return job
+
+    def begin(job: Job) -> Path:
+        (tmp_path / job.folder).mkdir(parents=True)
+        facts = {"settings": job.settings.model_dump(mode="json")}
+        checkpoint = Checkpoint(SegDecNet(1, 0.0625), (64, 128), epoch=1, facts=facts)
+        save_checkpoint(tmp_path / job.folder / "checkpoint.pt", checkpoint)
+        return tmp_path / job.folder
+
+    told: list[str] = []
+    plain = begin(only("ours"))
+    assert find_training(tmp_path, only("ours"), told.append)[1] == plain
+    assert not told
+    job, folder = find_training(tmp_path, only("averaged"), told.append)
+    assert (folder.parent.name, job.settings.average_epochs) == ("averaged", 10)
+    assert told == [f"{plain}: averages 0 epochs, wanted 10: trained again in {job.folder}"]
+    averaging = begin(only("mirrored", "improved"))
+    job, folder = find_training(tmp_path, only("mirrored"), told.append)
+    assert (folder, job.settings.average_epochs, job.variants) == (averaging, 10, (("mirrored", "checkpoint.pt"),))
+
+
+def test_a_result_of_another_file_of_the_training_is_refused(tmp_path: Path) -> None:
+    table = open_table("II", "kolektor")
+    (job,) = plan(table, "kolektor:x", rows=["end-to-end-33"], folds=[0], variants=["averaged"])
+    write_result(tmp_path, job, "averaged", evaluated={"file": "averaged.pt", "average_epochs": 5})
+    with pytest.raises(ConfigError, match=r"was measured with average_epochs = 5 \(now 10\)"):
+        summarise(table, [job], tmp_path)
+
+
 def test_trainings_side_by_side_give_what_they_give_alone(parts: Path, tmp_path: Path) -> None:
     wanted = asked(parts, tmp_path / "alone")
     reproduce_table(wanted, quiet(), 1)
@@ -116,6 +232,34 @@ def test_a_run_that_fails_beside_others_is_named_and_the_others_finish(parts: Pa
     assert console.file.getvalue().count("started") == 2  # type: ignore[attr-defined]
 
 
+def test_sigterm_ends_the_trainings_beside_too(parts: Path, tmp_path: Path) -> None:
+    small = [f"--set={name}={value}" for name, value in {"width": 0.25, "epochs": 5000, "tensorboard": "false"}.items()]
+    command = [
+        sys.executable, "-m", "segdec_edge", "reproduce", "V", "--data", f"folder:{parts}", "-o", str(tmp_path / "out"),
+        "--rows", "none,all", "--side-by-side", "2", "--size", "64x128", "--device", "cpu", *small,
+    ]  # fmt: skip
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    try:
+        locks = [tmp_path / f"out/{row}/ours/split-seed1337/training.lock" for row in ("none", "all")]
+        wait_until(lambda: process.poll() is not None or all(one.exists() and one.read_text() for one in locks))
+        assert process.poll() is None, (tmp_path / "said").read_text()
+        workers = [int(one.read_text()) for one in locks]
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+        assert not [one for one in workers if Path(f"/proc/{one}").exists()]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until(true: Callable[[], bool], at_most_s: float = 120) -> None:
+    end = time.monotonic() + at_most_s
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
 def test_a_summary_alone_trains_nothing_and_says_what_is_missing(parts: Path, tmp_path: Path) -> None:
     wanted = asked(parts, tmp_path, rows=("all",), seeds=(1, 2))
     reproduce_table(replace(wanted, seeds=(1,)), quiet(), 1)
@@ -123,13 +267,13 @@ def test_a_summary_alone_trains_nothing_and_says_what_is_missing(parts: Path, tm
     assert "without seed 2: not finished" in markdown
 
 
-def test_a_damaged_result_is_named(parts: Path, tmp_path: Path) -> None:
-    jobs = plan(open_table("V", "folder"), f"folder:{parts}", rows=["all"], changes=SMALL)
-    folder = tmp_path / jobs[0].folder
-    folder.mkdir(parents=True)
-    (folder / "result-ours.json").write_text("{}")
-    with pytest.raises(DataError, match=r"result-ours.json: not a result"):
-        summarise(open_table("V", "folder"), jobs, tmp_path)
+@pytest.mark.parametrize("content", ["{}", '{"row": "all", "evalua', "[1]", '{"evaluation": {}, "settings": {}}'])
+def test_a_damaged_result_is_named(parts: Path, tmp_path: Path, content: str) -> None:
+    wanted = asked(parts, tmp_path, rows=("all",))
+    write_result(tmp_path, jobs_of(wanted)[0]).write_text(content)
+    for side_by_side in (None, 1):
+        with pytest.raises(DataError, match=r"result-ours\.json: not a result .*Delete it and start again"):
+            reproduce_table(wanted, quiet(), side_by_side)
 
 
 def test_folds_are_averaged_errors_summed_and_seeds_spread(tmp_path: Path) -> None:
@@ -139,11 +283,7 @@ def test_folds_are_averaged_errors_summed_and_seeds_spread(tmp_path: Path) -> No
     figures |= {(2, 2): (1.0, 0, 0), (3, 0): (0.5, 9, 9)}
     for job in jobs:
         if (job.seed, job.fold) in figures:
-            ap, fp, fn = figures[job.seed, job.fold]
-            point = {"confusion": {"tp": 5, "fp": fp, "fn": fn, "tn": 7, "tpr": 1.0}}
-            path = tmp_path / job.folder / "result-ours.json"
-            path.parent.mkdir(parents=True)
-            path.write_text(json.dumps({"evaluation": {"average_precision": ap, "best_f": point, "given": point}}))
+            write_result(tmp_path, job, "ours", *figures[job.seed, job.fold])
     (cell,) = summarise(table, jobs, tmp_path)
     assert cell.average_precision == pytest.approx(95.0)
     assert cell.spread == pytest.approx(7.0710678)
@@ -158,10 +298,7 @@ def test_folds_are_averaged_errors_summed_and_seeds_spread(tmp_path: Path) -> No
 def test_a_cell_of_fewer_folds_than_the_paper_says_so(tmp_path: Path) -> None:
     table = open_table("II", "kolektor")
     jobs = plan(table, "kolektor:x", rows=["end-to-end-33"], folds=[1])
-    path = tmp_path / jobs[0].folder / "result-ours.json"
-    path.parent.mkdir(parents=True)
-    point = {"confusion": {"tp": 5, "fp": 0, "fn": 0, "tn": 7}}
-    path.write_text(json.dumps({"evaluation": {"average_precision": 1.0, "best_f": point, "given": point}}))
+    write_result(tmp_path, jobs[0])
     assert "| 100.00 (1 of 3 folds) | 0+0 | 0+0 |" in to_markdown(table, summarise(table, jobs, tmp_path))
 
 
@@ -176,3 +313,43 @@ def test_as_many_trainings_as_fit_share_a_gpu() -> None:
     assert how_many_fit(100 * gib, 20 * gib, 2) == 2
     assert how_many_fit(5 * gib, 20 * gib, 9) == 1
     assert how_many_fit(0, 0, 9) == 1
+
+
+def test_the_threshold_column_says_which_pictures_it_is_of(tmp_path: Path) -> None:
+    table = open_table("II", "kolektor")
+    (job,) = plan(table, "kolektor:x", rows=["end-to-end-33"], folds=[0])
+    point = {"confusion": {"tp": 5, "fp": 1, "fn": 0, "tn": 7}, "source": "best F-measure on the 9 validation pictures"}
+    write_result(tmp_path, job, evaluation={"average_precision": 1.0, "best_f": point, "given": point})
+    head = to_markdown(table, summarise(table, [job], tmp_path)).splitlines()[2]
+    assert head.endswith("| FP+FN, threshold of validation pictures |")
+
+
+def test_the_classes_of_dagm_are_averaged_and_their_errors_summed(tmp_path: Path) -> None:
+    wanted = asked(tmp_path, tmp_path / "out", table="I", data=f"dagm:{tmp_path}", rows=None, changes={})
+    for job in plan(open_table("I", "dagm"), wanted.data, seeds=wanted.seeds):
+        write_result(wanted.output, job, ap=0.9 if job.fold == 10 else 1.0, fp=1, fn=int(job.fold == 3))
+    lines = reproduce_table(wanted, quiet(), None).splitlines()
+    assert "| end to end | 100 | 0+0 | 99.00 | 10+1 | 10+1 |" in lines
+    assert "| 3 | 100 | 100 | 83.33 | 87.50 |" in lines
+    assert "| 10 | 100 | 100 | 100.00 | 87.50 |" in lines
+
+    alone = replace(wanted, data=f"{wanted.data},class=3", output=tmp_path / "alone")
+    (job,) = plan(open_table("I", "dagm", one_class=True), alone.data, seeds=alone.seeds)
+    write_result(alone.output, job)
+    lines = reproduce_table(alone, quiet(), None).splitlines()
+    assert "| end to end |  |  | 100.00 | 0+0 | 0+0 |" in lines
+    assert any("One class of ten" in line for line in lines)
+
+
+def test_a_figure_of_other_pictures_is_marked(tmp_path: Path) -> None:
+    wanted = asked(tmp_path, tmp_path, table="V", data="severstal:x", rows=("all", "none"), changes={"epochs": 5})
+    jobs = plan(open_table("V", "severstal"), wanted.data, rows=wanted.rows, seeds=wanted.seeds, changes=wanted.changes)
+    full = {"confusion": {"tp": 999, "fp": 0, "fn": 1, "tn": 1000}, "source": "validation"}
+    exact = {"positives": 1000, "negatives": 1000}
+    write_result(tmp_path, jobs[0], evaluation={"average_precision": 1.0, "best_f": full, "given": full}, **exact)
+    write_result(tmp_path, jobs[1], **exact)
+    told = reproduce_table(wanted, quiet(), None)
+    assert "| none of the four | 95.9 | 59+102 |" in told
+    assert "| + distance weights | 98.74* | 59+40 |" in told
+    assert "tested on 5 and 7; the paper trained on 1000 defective and 1000 good, tested on 1000 and 1000." in told
+    assert "epochs = 5 (the table's: 50)" in told

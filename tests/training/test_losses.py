@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segdec_edge.errors import TrainingError
-from segdec_edge.training.losses import balance, is_runaway, mask_target, segmentation_loss, total_loss
+from segdec_edge.training.losses import balance, decision_loss, is_runaway, mask_target, segmentation_loss
 
 
 def bce(logit: float, target: float) -> float:
@@ -25,6 +25,24 @@ def batch() -> dict[str, torch.Tensor]:
         "mask": mask,
         "weights": torch.rand(2, 1, 4, 3, generator=generator) * 3,
     }
+
+
+def mixed_loss(
+    decision_logits: torch.Tensor,
+    segmentation_logits: torch.Tensor,
+    mask: torch.Tensor,
+    weights: torch.Tensor,
+    *,
+    epoch: int,
+    epochs: int,
+    delta: float,
+    balanced: bool = True,
+    target: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The loss of one batch, of the parts that the loop puts together."""
+    factors = balance(epoch, epochs, delta, balanced=balanced)
+    decision = decision_loss(decision_logits, mask_target(mask) if target is None else target)
+    return factors[0] * segmentation_loss(segmentation_logits, mask, weights) + factors[1] * decision
 
 
 def restated(batch: dict[str, torch.Tensor], mixing: float, decision_factor: float) -> float:
@@ -47,12 +65,12 @@ def restated(batch: dict[str, torch.Tensor], mixing: float, decision_factor: flo
 @pytest.mark.parametrize("epoch", [0, 7, 34])
 def test_total_loss_is_the_published_mixture(batch: dict[str, torch.Tensor], epoch: int) -> None:
     mixing = 1 - epoch / 35
-    loss = total_loss(**batch, epoch=epoch, epochs=35, delta=0.01)
+    loss = mixed_loss(**batch, epoch=epoch, epochs=35, delta=0.01)
     assert float(loss) == pytest.approx(restated(batch, mixing, 0.01 * (1 - mixing)), rel=1e-5)
 
 
 def test_without_balancing_both_losses_count_from_the_start(batch: dict[str, torch.Tensor]) -> None:
-    loss = total_loss(**batch, epoch=3, epochs=35, delta=0.1, balanced=False)
+    loss = mixed_loss(**batch, epoch=3, epochs=35, delta=0.1, balanced=False)
     assert float(loss) == pytest.approx(restated(batch, 1.0, 0.1), rel=1e-5)
 
 
@@ -62,8 +80,8 @@ def test_balance_moves_from_segmentation_to_decision() -> None:
 
 
 def test_the_label_replaces_the_soft_target(batch: dict[str, torch.Tensor]) -> None:
-    hard = total_loss(**batch, epoch=1, epochs=2, delta=1, target=torch.tensor([1.0, 0.0]))
-    soft = total_loss(**batch, epoch=1, epochs=2, delta=1)
+    hard = mixed_loss(**batch, epoch=1, epochs=2, delta=1, target=torch.tensor([1.0, 0.0]))
+    soft = mixed_loss(**batch, epoch=1, epochs=2, delta=1)
     assert not torch.isclose(hard, soft)
     assert mask_target(batch["mask"])[1] == 0
 
@@ -81,7 +99,7 @@ def test_a_defect_without_a_mask_adds_no_segmentation_loss(batch: dict[str, torc
 
 def test_half_precision_logits_are_computed_in_float32(batch: dict[str, torch.Tensor]) -> None:
     batch["segmentation_logits"] = batch["segmentation_logits"].bfloat16()
-    assert total_loss(**batch, epoch=1, epochs=2, delta=1).dtype == torch.float32
+    assert mixed_loss(**batch, epoch=1, epochs=2, delta=1).dtype == torch.float32
 
 
 @pytest.mark.parametrize(("loss", "runaway"), [(0.7, False), (float("nan"), True), (float("inf"), True), (2e4, True)])
@@ -92,8 +110,8 @@ def test_a_runaway_loss_is_seen(loss: float, runaway: bool) -> None:
 def test_float64_stays_float64_and_its_gradient_is_right(batch: dict[str, torch.Tensor]) -> None:
     wide = {key: value.double() for key, value in batch.items()}
     logits = [wide.pop(key).requires_grad_() for key in ("decision_logits", "segmentation_logits")]
-    assert torch.autograd.gradcheck(lambda a, b: total_loss(a, b, **wide, epoch=3, epochs=10, delta=0.5), logits)
-    loss = total_loss(*logits, **wide, epoch=3, epochs=10, delta=0.5)
+    assert torch.autograd.gradcheck(lambda a, b: mixed_loss(a, b, **wide, epoch=3, epochs=10, delta=0.5), logits)
+    loss = mixed_loss(*logits, **wide, epoch=3, epochs=10, delta=0.5)
     assert float(loss.detach()) == pytest.approx(restated(batch, 0.7, 0.15), rel=1e-12)
 
 
@@ -101,4 +119,4 @@ def test_float64_stays_float64_and_its_gradient_is_right(batch: dict[str, torch.
 def test_maps_of_another_shape_are_refused_not_broadcast(batch: dict[str, torch.Tensor], name: str) -> None:
     batch[name] = batch[name][:, 0]
     with pytest.raises(TrainingError, match=r"wanted \(B, 1, h, w\)"):
-        total_loss(**batch, epoch=0, epochs=2, delta=1)
+        mixed_loss(**batch, epoch=0, epochs=2, delta=1)

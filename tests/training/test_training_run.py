@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -106,6 +107,21 @@ def test_an_existing_training_is_not_overwritten(trained: tuple[TrainResult, Qui
     folder = trained[0].checkpoint.parent
     with pytest.raises(ConfigError, match="--resume"):
         train(settings(parts, epochs=12), folder, Quiet())
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(parts: Path, tmp_path: Path) -> None:
+    with (tmp_path / "training.lock").open("wb") as held:
+        held.write(b"4711\n")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(
+            TrainingError, match=r"another process trains there \(process 4711\)\. Wait for it or stop it"
+        ):
+            train(settings(parts, epochs=1), tmp_path, Quiet(), resume=True)
+    assert not (tmp_path / CHECKPOINT).exists()
+    train(settings(parts, epochs=1), tmp_path, Quiet())
+    with (tmp_path / "training.lock").open("rb") as free:
+        fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_resuming_with_other_settings_names_them(trained: tuple[TrainResult, Quiet], parts: Path) -> None:
