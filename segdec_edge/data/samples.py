@@ -9,9 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
+from segdec_edge.data.exif import refuse_turned
 from segdec_edge.data.words import take_apart
 from segdec_edge.errors import DataError, MaskError
-from segdec_edge.pictures import read_picture
+from segdec_edge.pictures import decode, read_bytes, read_picture, to_eight_bit
 from segdec_edge.types import BoolMask, Pixels
 
 
@@ -40,7 +41,7 @@ class Sample(Protocol):
         ...
 
     def read(self) -> Pixels:
-        """The picture, (H, W) or (H, W, 3) BGR uint8. Raises PictureError."""
+        """The picture, (H, W) or (H, W, 3) BGR uint8. Raises PictureError, also where EXIF turns one with a mask."""
         ...
 
     def read_mask(self) -> BoolMask | None:
@@ -66,7 +67,7 @@ class FileSample:
         return self.mask_path is not None or not self.positive
 
     def read(self) -> Pixels:
-        return read_picture(self.path)
+        return read_picture(self.path) if self.mask_path is None else read_upright(self.path)
 
     def read_mask(self) -> BoolMask | None:
         return None if self.mask_path is None or not self.positive else read_mask(self.mask_path)
@@ -163,6 +164,11 @@ class Dataset:
                 " Is it the data set that the split was made for?"
             )
         return tuple(by_name[name] for name in names)
+
+
+def read_upright(path: Path) -> Pixels:
+    """As read_picture, for a picture with a mask: where EXIF turns it, its mask would not fit. Raises PictureError."""
+    return to_eight_bit(decode(refuse_turned(read_bytes(path), str(path)), str(path)), str(path))
 
 
 def read_mask(path: Path) -> BoolMask:

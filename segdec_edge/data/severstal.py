@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segdec_edge.data.folder import picture_files
-from segdec_edge.data.samples import Dataset
+from segdec_edge.data.samples import Dataset, read_upright
 from segdec_edge.errors import DataError, MaskError
 from segdec_edge.pictures import read_picture
 from segdec_edge.types import BoolMask, Pixels
@@ -49,7 +49,7 @@ class SteelSample:
         return True
 
     def read(self) -> Pixels:
-        return read_picture(self.path)
+        return read_upright(self.path) if self.positive else read_picture(self.path)
 
     def read_mask(self) -> BoolMask | None:
         return decode_runs(self.runs, SIZE_HW, self.name) if self.positive else None
