@@ -112,7 +112,7 @@ def read_labelstudio(source: Path) -> Export:
     several = sum(len([one for one in task.annotations if not one.was_cancelled]) > 1 for task in tasks)
     notes = (f"{several} pictures have several annotations: whatever one of them marks is a defect",) if several else ()
     classes = frozenset(name for picture in pictures for region in picture.regions for name in region.labels)
-    return Export(pictures, classes, notes)
+    return Export(pictures, classes, notes, own_paths=True)
 
 
 def _json_in(folder: Path) -> Path:
