@@ -24,6 +24,11 @@ _FULL_SIZE = "33"  # KolektorSDD's full protocol
 _SIZE = re.compile(r"split_(\d+)")
 _PLAIN = {("builtins", "set"): set, ("__builtin__", "set"): set, ("builtins", "frozenset"): frozenset}
 
+_UNREADABLE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RecursionError),
+    pickle.UnpicklingError,
+)
+
 
 @dataclass(frozen=True)
 class SplitLists:
@@ -56,7 +61,7 @@ def read_split_file(path: Path, fold: int | None, items: int | None, of_class: i
         )
     except DataError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{path}: not a readable splits file ({reason}). Mend it, or give another: --splits FILE; to train"

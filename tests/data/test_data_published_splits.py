@@ -213,6 +213,12 @@ def test_a_pickle_that_withholds_masks_is_refused(tmp_path: Path) -> None:
     assert "3 defective training pictures are to be used without mask, first p06" in words
 
 
+def test_deeply_nested_lists_are_refused(file: Path) -> None:
+    file.write_text("[" * 200_000)
+    with pytest.raises(DataError, match=r"not a readable splits file \(maximum recursion depth"):
+        published_split(steel(), file, None)
+
+
 class Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (os.environ["EVIL_FOLDER"],)
