@@ -91,7 +91,7 @@ def import_annotations(
     _refuse_filled(out)
     if not images.is_dir():
         raise DataError(f"{images}: no such folder. Give the one that holds the annotated pictures (--images).")
-    export = _read(form, source, images)
+    export = _read(form, source, images, choice.classes)
     _refuse_unknown_classes(choice.classes, export.classes, source)
     located = locate(export, images, [source, out])
     taken = [found for found in located.found if found.picture.left_out is None]
@@ -116,7 +116,7 @@ def _refuse_filled(out: Path) -> None:
         raise DataError(f"{out}: is there already, wanted a new or empty folder. Choose another one with --out.")
 
 
-def _read(form: str, source: Path, images: Path) -> Export:
+def _read(form: str, source: Path, images: Path, classes: Sequence[str]) -> Export:
     if not source.exists():
         raise DataError(f"{source}: no such file or folder. Give what the annotation tool exported.")
     match form:
@@ -129,7 +129,7 @@ def _read(form: str, source: Path, images: Path) -> Export:
         case "cvat":
             export = read_cvat(source / "annotations.xml" if source.is_dir() else source)
         case "labelstudio":
-            export = read_labelstudio(source)
+            export = read_labelstudio(source, classes)
         case _:
             raise DataError(f"format {form!r}, wanted {', '.join(FORMATS)}.")
     if not export.pictures:
