@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segdec_edge.data.dagm import LABELS_LIST
+from segdec_edge.data.exif import refuse_turned
 from segdec_edge.data.folder import DEFECT, GOOD, IMAGES, MASKS, visible_files
 from segdec_edge.data.samples import Dataset, Sample, read_mask
 from segdec_edge.errors import MaskError, PictureError
@@ -171,6 +172,7 @@ def _look(sample: Sample, mask_of_good: Path | None) -> _Look:
     except PictureError as error:
         return _Look(sample, findings=(str(error), *_read_mask(sample, mask_of_good, None)[1]))
     mask, findings = _read_mask(sample, mask_of_good, size_hw)
+    findings += tuple(_turned(sample, mask))
     deep, area = raw.dtype == np.uint16, 0.0 if mask is None else float(mask.mean())
     return _Look(
         sample,
@@ -203,6 +205,15 @@ def _read_mask(
     except MaskError as error:
         return None, (str(error),)
     return (None, ()) if mask is None else (mask, tuple(_mask_findings(sample, mask, size_hw)))
+
+
+def _turned(sample: Sample, mask: BoolMask | None) -> Iterator[str]:
+    if mask is None or not mask.any() or sample.path is None:
+        return
+    try:
+        refuse_turned(read_bytes(sample.path), str(sample.path))
+    except PictureError as error:
+        yield str(error)
 
 
 def _mask_findings(sample: Sample, mask: BoolMask, size_hw: tuple[int, int] | None) -> Iterator[str]:

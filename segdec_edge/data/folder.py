@@ -11,11 +11,11 @@ in; else each picture shows a part of its own. Names starting with a dot, and Wi
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from segdec_edge.data.samples import Dataset, FileSample, read_mask
+from segdec_edge.data.tables import csv_rows, shown
 from segdec_edge.errors import DataError, MaskError
 from segdec_edge.pictures import SUFFIXES
 
@@ -143,16 +143,16 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Save it as CSV in UTF-8.") from error
-    rows = csv.reader(lines)
-    header = [cell.strip() for cell in next(rows, [])]
+    rows = csv_rows(lines, path)
+    header = [cell.strip() for cell in next(rows, (1, []))[1]]
     if header != ["name", "part"]:
-        raise DataError(f"{path}: the first line is {','.join(header)!r}, wanted 'name,part'. Save it with commas.")
-    for number, row in enumerate(rows, start=2):
+        raise DataError(f"{path}: the first line is {shown(header)}, wanted 'name,part'. Save it with commas.")
+    for number, row in rows:
         cells = [cell.strip() for cell in row]
         if not any(cells):
             continue
         if len(cells) != 2 or not all(cells):
-            raise DataError(f"{path}, line {number}: {','.join(row)!r}, wanted a name and a part. Correct that line.")
+            raise DataError(f"{path}, line {number}: {shown(row)}, wanted a name and a part. Correct that line.")
         yield number, (_without_suffix(cells[0]), cells[1])
 
 

@@ -3,16 +3,17 @@
 folds     splits.json {"train": {"33": [[…], …], "5": …}, "test": [[…], …]}: for each size of the training set and each
           fold a list (KolektorSDD's); "validation": [[…], …] may be there too.
 subsets   splits.json {"train": […], "validation": […], "test": […]}, validation optional: one split.
-pickled   split_N_M.pyb of the method's authors: (train, test) or (train, test, validation) of (name, has mask), each
-          one list, or one list a fold.
+pickled   split_N_M.pyb (N items, M of them with mask) or split_N.pyb of the method's authors: (train, test) or (train,
+          test, validation) of (name or number, has mask), each one list, one a fold, or one a class (DAGM).
 """
 
 from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,20 @@ from typing import Any
 from segdec_edge.errors import DataError
 
 _FULL_SIZE = "33"  # KolektorSDD's full protocol
+_SIZE = re.compile(r"split_(\d+)")
 _PLAIN = {("builtins", "set"): set, ("__builtin__", "set"): set, ("builtins", "frozenset"): frozenset}
+
+_UNREADABLE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RecursionError),
+    pickle.UnpicklingError,
+)
 
 
 @dataclass(frozen=True)
 class SplitLists:
     """Entries of one split; sized: the file itself says how large a training set is, nothing is to be drawn from it.
 
-    unmasked: training entries whose mask is not to be used, where the file says so.
+    unmasked: training entries whose mask is not to be used, where the file says so; items: that size, where known.
     """
 
     train: tuple[str, ...]
@@ -36,21 +43,25 @@ class SplitLists:
     how: str
     sized: bool = False
     unmasked: frozenset[str] = frozenset()
+    items: int | None = None
 
 
-def read_split_file(path: Path, fold: int | None, items: int | None) -> SplitLists:
+def read_split_file(path: Path, fold: int | None, items: int | None, of_class: int | None = None) -> SplitLists:
     """One fold of a split file. fold: None where there is only one; items: None for the full training set.
 
+    of_class: from 1, for a data set of which the authors' files hold one list a class.
     Raises DataError on an unreadable file, a fold or size that is not in it, and folds whose test sets overlap.
     """
     try:
         content = _unpickled(path) if path.suffix == ".pyb" else json.loads(path.read_text(encoding="utf-8"))
         return (
-            _pickled(path, content, fold, items) if isinstance(content, tuple) else _listed(path, content, fold, items)
+            _pickled(path, content, fold, of_class)
+            if isinstance(content, tuple)
+            else _listed(path, content, fold, items)
         )
     except DataError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{path}: not a readable splits file ({reason}). Mend it, or give another: --splits FILE; to train"
@@ -72,20 +83,31 @@ def _unpickled(path: Path) -> tuple[Any, ...]:
         return tuple(_PlainUnpickler(file).load())
 
 
-def _pickled(path: Path, content: Sequence[Any], fold: int | None, items: int | None) -> SplitLists:
+def _pickled(path: Path, content: Sequence[Any], fold: int | None, of_class: int | None) -> SplitLists:
     train, test, validation = (*content, ()) if len(content) == 2 else content
-    if isinstance(train, Sequence) and train and not _is_pair(next(iter(train))):
-        if items is not None:
-            raise DataError(f"{path}: holds folds of one size, items = {items} cannot be taken from it. Drop items.")
-        number = _fold_of(path, fold, len(train))
-        _refuse_overlap(path, [_names(one) for one in test])
-        train, test, validation = train[number], test[number], validation[number] if validation else ()
-        sized = True
+    many = isinstance(train, Sequence) and train and not _is_pair(next(iter(train)))
+    how = f"published {path.name}"
+    if many and of_class is not None:
+        _fold_of(path, fold, 1)
+        number = _class_of(path, of_class, len(train))
+        how += f", class {of_class}"
     else:
-        number, sized = _fold_of(path, fold, 1), False
-    how = f"published {path.name}" + (f", fold {number}" if sized else "")
-    unmasked = frozenset(name for name, has_mask in train if not has_mask)
-    return SplitLists(_names(train), _names(validation), _names(test), how, sized, unmasked)
+        number = _fold_of(path, fold, len(train) if many else 1)
+        how += f", fold {number}" if many else ""
+    if many and of_class is None:
+        _refuse_overlap(path, [_names(one) for one in test])
+    if many:
+        train, test, validation = train[number], test[number], validation[number] if validation else ()
+    unmasked = frozenset(name for (_, has_mask), name in zip(train, _names(train), strict=True) if not has_mask)
+    size = _SIZE.match(path.name)
+    lists = SplitLists(_names(train), _names(validation), _names(test), how, bool(many), unmasked)
+    return replace(lists, items=int(size[1]) if size else None)
+
+
+def _class_of(path: Path, of_class: int, count: int) -> int:
+    if of_class > count:
+        raise DataError(f"{path}: no class {of_class}, it holds lists of {count} classes. Give another file.")
+    return of_class - 1
 
 
 def _listed(path: Path, content: Mapping[str, Any], fold: int | None, items: int | None) -> SplitLists:
@@ -100,7 +122,7 @@ def _listed(path: Path, content: Mapping[str, Any], fold: int | None, items: int
     _refuse_overlap(path, [_strings(one) for one in test])
     checked = _strings(validation[number]) if validation else ()
     how = f"published fold {number}, {size} items"
-    return SplitLists(_strings(train[size][number]), checked, _strings(test[number]), how, True)
+    return SplitLists(_strings(train[size][number]), checked, _strings(test[number]), how, True, items=items)
 
 
 def _fold_of(path: Path, fold: int | None, count: int) -> int:
@@ -122,11 +144,11 @@ def _refuse_overlap(path: Path, tests: Sequence[tuple[str, ...]]) -> None:
 
 
 def _is_pair(value: object) -> bool:
-    return isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[0], str)
+    return isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[0], (str, int))
 
 
 def _names(entries: Iterable[Any]) -> tuple[str, ...]:
-    return _strings([name for name, _ in entries])
+    return _strings([str(name) if type(name) is int else name for name, _ in entries])
 
 
 def _strings(entries: Any) -> tuple[str, ...]:

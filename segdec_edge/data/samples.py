@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import numpy as np
 
+from segdec_edge.data.exif import refuse_turned
 from segdec_edge.data.words import take_apart
 from segdec_edge.errors import DataError, MaskError
-from segdec_edge.pictures import read_picture
+from segdec_edge.pictures import decode, read_bytes, read_picture, to_eight_bit
 from segdec_edge.types import BoolMask, Pixels
+
+_HALF = 127
+_NOISE_REACH = 8
+"""Pixels: JPEG's noise about an edge stays in its block of 8 × 8; at qualities 5 to 95 it reached 7."""
+_DRAWN = 12
+"""Pixels of one value in one region: MagneticTile's masks hold specks far from their defects, 7 at most."""
 
 
 class Sample(Protocol):
@@ -40,7 +48,7 @@ class Sample(Protocol):
         ...
 
     def read(self) -> Pixels:
-        """The picture, (H, W) or (H, W, 3) BGR uint8. Raises PictureError."""
+        """The picture, (H, W) or (H, W, 3) BGR uint8. Raises PictureError, also where EXIF turns one with a mask."""
         ...
 
     def read_mask(self) -> BoolMask | None:
@@ -66,7 +74,7 @@ class FileSample:
         return self.mask_path is not None or not self.positive
 
     def read(self) -> Pixels:
-        return read_picture(self.path)
+        return read_picture(self.path) if self.mask_path is None else read_upright(self.path)
 
     def read_mask(self) -> BoolMask | None:
         return None if self.mask_path is None or not self.positive else read_mask(self.mask_path)
@@ -165,15 +173,49 @@ class Dataset:
         return tuple(by_name[name] for name in names)
 
 
+def read_upright(path: Path) -> Pixels:
+    """As read_picture, for a picture with a mask: where EXIF turns it, its mask would not fit. Raises PictureError."""
+    return to_eight_bit(decode(refuse_turned(read_bytes(path), str(path)), str(path)), str(path))
+
+
 def read_mask(path: Path) -> BoolMask:
     """Read a mask file: (H, W), True where any channel is above 127 of 255, or non-zero where no value is above 127.
 
     The second rule serves masks written as 0/1 or class numbers; soft edges of 0/255 masks fall under the first.
-    Raises MaskError.
+    Raises MaskError, also on class numbers of which some are above 127: the others would be lost.
     """
     try:
         grey = read_picture(path)
     except DataError as error:
         raise MaskError(f"mask {error}") from error
     top = grey.max(axis=2) if grey.ndim == 3 else grey
-    return top > 127 if int(top.max()) > 127 else top > 0
+    bright = top > _HALF
+    if not bright.any():
+        return top > 0
+    dim = (top > 0) & ~bright
+    lost = _lost_region(top, dim, bright) if dim.any() else None
+    if lost is not None:
+        row, column = lost
+        raise MaskError(
+            f"mask {path}: value {top[row, column]} at row {row}, column {column}, far from any above {_HALF}, wanted"
+            f" one value for all defects: only those above {_HALF} count here. Save the mask with 0 and 255."
+        )
+    return bright
+
+
+def _lost_region(top: Pixels, dim: BoolMask, bright: BoolMask) -> tuple[int, int] | None:
+    """The first pixel, row and column, of a region of dim pixels that touches no bright one and is drawn, no noise:
+    farther than a lossy format's reaches, and of one value."""
+    labels = cv2.connectedComponents((dim | bright).astype(np.uint8), connectivity=8)[1]
+    touched = np.zeros(int(labels.max()) + 1, np.bool_)
+    touched[0] = True
+    touched[labels[bright]] = True
+    if touched.all():
+        return None
+    reach = np.ones((2 * _NOISE_REACH + 1,) * 2, np.uint8)
+    near = cv2.dilate(bright.astype(np.uint8), reach) > 0
+    rows, columns = np.nonzero(~touched[labels] & ~near)
+    keys = labels[rows, columns].astype(np.int64) * 256 + top[rows, columns]
+    _, first, counts = np.unique(keys, return_index=True, return_counts=True)
+    drawn = first[counts >= _DRAWN]
+    return (int(rows[drawn.min()]), int(columns[drawn.min()])) if drawn.size else None

@@ -6,7 +6,6 @@ or in the older form ImageId_ClassId,EncodedPixels with an empty second column w
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segdec_edge.data.folder import picture_files
-from segdec_edge.data.samples import Dataset
+from segdec_edge.data.samples import Dataset, read_upright
+from segdec_edge.data.tables import csv_rows, shown
 from segdec_edge.errors import DataError, MaskError
 from segdec_edge.pictures import read_picture
 from segdec_edge.types import BoolMask, Pixels
@@ -49,7 +49,7 @@ class SteelSample:
         return True
 
     def read(self) -> Pixels:
-        return read_picture(self.path)
+        return read_upright(self.path) if self.positive else read_picture(self.path)
 
     def read_mask(self) -> BoolMask | None:
         return decode_runs(self.runs, SIZE_HW, self.name) if self.positive else None
@@ -136,15 +136,15 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}). It comes with the pictures: put it there.") from error
-    rows = csv.reader(lines)
-    header = next(rows, [])
+    rows = csv_rows(lines, path)
+    _, header = next(rows, (1, []))
     if header not in (_HEADER, _OLD_HEADER):
         wanted = f"{','.join(_HEADER)} or {','.join(_OLD_HEADER)}"
-        raise DataError(f"{path}: the first line is {','.join(header)!r}, wanted {wanted}. Save the original again.")
-    for number, row in enumerate(rows, start=2):
+        raise DataError(f"{path}: the first line is {shown(header)}, wanted {wanted}. Save the original again.")
+    for number, row in rows:
         if len(row) not in (0, len(header)):
             wanted = f"wanted {len(header)} columns as in the first line"
-            raise DataError(f"{path}, line {number}: {','.join(row)!r}, {wanted}. Correct that line.")
+            raise DataError(f"{path}, line {number}: {shown(row)}, {wanted}. Correct that line.")
         if row:
             picture, kind = row[:2] if header == _HEADER else row[0].rpartition("_")[::2]
             yield number, (picture.strip(), kind.strip(), row[-1].strip())

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from segdec_edge.data.published import read_split_file
+from segdec_edge.data.published import SplitLists, read_split_file
 from segdec_edge.data.samples import Dataset, Sample
+from segdec_edge.data.words import take_apart
 from segdec_edge.errors import DataError
 from segdec_edge.pictures import SUFFIXES
 
@@ -100,24 +101,47 @@ def published_split(
     full one); where it holds one list, so many of its defective pictures stay (None: all), as keep_positives.
     Raises DataError on an unusable file, entries that no picture has, subsets that share pictures or parts.
     """
-    lists = read_split_file(splits_file, fold, items)
+    lists = read_split_file(splits_file, fold, items, _class_in(dataset))
+    held_out = (False, False, True)
     train, validation, test = (
-        _resolved(dataset, entries, splits_file) for entries in (lists.train, lists.validation, lists.test)
+        _resolved(dataset, entries, splits_file, test)
+        for entries, test in zip((lists.train, lists.validation, lists.test), held_out, strict=True)
     )
     _refuse_shared(dataset, splits_file, (train, validation, test))
-    unused = [
-        sample.name for sample in dataset.named(_resolved(dataset, lists.unmasked, splits_file)) if sample.positive
-    ]
+    _refuse_unmasked(dataset, _resolved(dataset, lists.unmasked, splits_file, False), splits_file)
+    if lists.sized:
+        _refuse_other_items(dataset, train, lists, items, splits_file)
+        how = lists.how
+    else:
+        train, how = keep_positives(dataset, train, items, seed, lists.how)
+    return _filled(Split(train, validation, test, how))
+
+
+def _class_in(dataset: Dataset) -> int | None:
+    words = take_apart(dataset.spec)
+    return int(words.options["class"]) if words.kind == "dagm" else None
+
+
+def _refuse_unmasked(dataset: Dataset, names: tuple[str, ...], source: Path) -> None:
+    unused = [sample.name for sample in dataset.named(names) if sample.positive]
     if unused:
         raise DataError(
-            f"{splits_file}: {len(unused)} defective training pictures are to be used without mask, first {unused[0]}."
-            " Use the file that keeps all masks, and say how many with masks."
+            f"{source}: {len(unused)} defective training pictures are to be used without mask, first {unused[0]},"
+            " wanted a file that keeps all masks. Take that one, and say how many to keep: --set masks=10."
         )
-    if not lists.sized:
-        train, how = keep_positives(dataset, train, items, seed, lists.how)
-    else:
-        how = lists.how
-    return _filled(Split(train, validation, test, how))
+
+
+def _refuse_other_items(
+    dataset: Dataset, train: tuple[str, ...], lists: SplitLists, items: int | None, source: Path
+) -> None:
+    """items may repeat the size that was chosen by it, that the file's name says, or the count of its defects."""
+    there = sum(sample.positive for sample in dataset.named(train))
+    if items not in (None, lists.items, there):
+        by_name = "" if lists.items is None else f"{lists.items} by its name, "
+        raise DataError(
+            f"{source}: holds training sets of one size ({by_name}{there} defective pictures), so items = {items}"
+            " cannot be taken from it. Drop items, or give the file of that size."
+        )
 
 
 def keep_positives(
@@ -150,25 +174,52 @@ def _folders_split(dataset: Dataset, fold: int, items: int | None, seed: int) ->
     return _filled(Split(train, (), test, how))
 
 
-def _resolved(dataset: Dataset, entries: Iterable[str], source: Path) -> tuple[str, ...]:
-    """Names of the pictures that entries stand for, in the data set's order: a name, one with suffix, or a part."""
-    by_part: dict[str, list[str]] = {}
-    for sample in dataset.samples:
-        by_part.setdefault(sample.part, []).append(sample.name)
-    names = {sample.name for sample in dataset.samples}
-    wanted: set[str] = set()
-    missing = []
-    for entry in entries:
-        known = next((one for one in (entry, _without_suffix(entry)) if one in names), None)
-        found = [known] if known is not None else by_part.get(entry, [])
-        wanted.update(found)
-        missing += [] if found else [entry]
+def _resolved(dataset: Dataset, entries: Iterable[str], source: Path, for_test: bool) -> tuple[str, ...]:
+    """Names of the pictures that entries stand for, in the data set's order: a name, one with suffix, a part, or a file
+    name in the data set's own train or test folder, first in the one that the list is for."""
+    known = _Known.of(dataset, for_test)
+    found = {entry: known.named(entry) for entry in entries}
+    missing = [entry for entry, names in found.items() if not names]
     if missing:
         raise DataError(
             f"{source}: {len(missing)} entries are no picture or part of {dataset.spec}, first {min(missing)}."
             " Is the data set complete, and the file made for it?"
         )
+    wanted = {name for names in found.values() for name in names}
     return tuple(sample.name for sample in dataset.samples if sample.name in wanted)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What an entry may be: a name; a part, with its pictures' names; in published folders the last part of a name."""
+
+    names: frozenset[str]
+    parts: Mapping[str, list[str]]
+    last: Mapping[str, str]
+
+    @staticmethod
+    def of(dataset: Dataset, for_test: bool) -> _Known:
+        parts: dict[str, list[str]] = {}
+        last: dict[str, str] = {}
+        for sample in dataset.samples:
+            parts.setdefault(sample.part, []).append(sample.name)
+        if dataset.published_test is not None:
+            # Those of the wanted folder come last and win.
+            for name in sorted(
+                (sample.name for sample in dataset.samples),
+                key=lambda name: (name in (dataset.published_test or ())) == for_test,
+            ):
+                last[PurePosixPath(name).name] = name
+        return _Known(frozenset(sample.name for sample in dataset.samples), parts, last)
+
+    def named(self, entry: str) -> list[str]:
+        for one in (entry, _without_suffix(entry)):
+            if one in self.names:
+                return [one]
+        if entry in self.parts:
+            return self.parts[entry]
+        name = self.last.get(_without_suffix(entry))
+        return [] if name is None else [name]
 
 
 def _without_suffix(entry: str) -> str:

@@ -94,7 +94,8 @@ MISTAKES: dict[str, tuple[Place, str]] = {
     "image id": (coco(BOX, BOX | {"image_id": 9}), "unknown image_id, first annotation 2 with 9"),
     "category id": (coco(BOX | {"category_id": 7}), "unknown category_id, first annotation 1 with 7"),
     "gone": (coco(BOX, names=("a.png", "no.png", "nor.png")), "2 pictures of the export are not in"),
-    "twice": (coco(BOX, names=("a.png", "x/a.png")), "two entries of the export name it"),
+    "twice": (coco(BOX, names=("x/a.png", "y/a.png")), "two entries of the export name it"),
+    "mixed": (coco(BOX, names=("top/b.png", "bottom/a.png")), "bottom/a.png with 1, wanted one number for the whole"),
     "suffix": (coco(BOX, names=("same.png", "same.jpg")), "same.png has the same name"),
     "climbs": (coco(BOX, names=("../in/a.png",)), "'../in/a.png', wanted a path that stays below"),
     "line break": (coco(BOX, names=("a\n.png",)), "'a\\n.png', wanted a name without control characters"),
@@ -122,7 +123,7 @@ MISTAKES: dict[str, tuple[Place, str]] = {
     "circle": (labelme({"shape_type": "circle", "points": [[1, 1]]}), "circle of 1 points"),
     "dot": (labelme({"shape_type": "polygon", "points": [[1, 1]]}), "shape 1 (scratch): polygon of 1"),
     "base64": (labelme({"shape_type": "mask", "points": [[1, 1], [2, 2]], "mask": "?"}), "no base64"),
-    "labelme, climbs": (labelme(name="../../a.png"), "wanted a path that stays below"),
+    "labelme, climbs": (labelme(name="../x/../../a.png"), "wanted a path that stays below"),
     "labelme, size": (labelme(imageHeight=25), "a.png: 32 × 24 (width × height), but 32 × 25"),
     "labelme, empty folder": (lambda folder: ("labelme", folder / "none"), "no JSON files there"),
     "cvat, no XML": (text("cvat", "{}"), "export.xml: no CVAT export"),
@@ -185,6 +186,7 @@ MISTAKES: dict[str, tuple[Place, str]] = {
 def test_bad_input_is_one_line_and_nothing_is_written(mistake: str, tmp_path: Path) -> None:
     place, words = MISTAKES[mistake]
     images = pictures(tmp_path / "in", "a.png", "same.png", "same.jpg", "turned.jpg")
+    pictures(images, "top/b.png")
     (images / "broken.png").write_bytes(b"not a picture")
     upright = (images / "turned.jpg").read_bytes()
     exif = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0"
@@ -244,6 +246,41 @@ def test_an_export_without_any_region_is_told(tmp_path: Path) -> None:
     masks, report = imported(*coco()(tmp_path), images, tmp_path / "out")
     assert masks == {"a": None}
     assert any(note.startswith("no picture has a region") for note in report.notes)
+
+
+@pytest.mark.parametrize("path", ["..\\images\\a.png", "../../pictures/line 3/a.png", "../a.png"])
+def test_labelme_files_saved_apart_from_their_pictures_find_them(path: str, tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png", "sub/b.png")
+    dent = {"label": "dent", "shape_type": "rectangle", "points": [[8, 5], [20, 12]]}
+    write_json(tmp_path / "json" / "a.json", labelme_file(path, dent))
+    masks, _ = imported("labelme", tmp_path / "json", images, tmp_path / "out")
+    assert list(masks) == ["a"]
+    assert np.array_equal(np.asarray(masks["a"]), rectangle(8, 5, 20, 12))
+
+
+def test_labelme_files_of_sub_folders_climb_out_of_them(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png", "s1/a.png", "s2/a.png")
+    for below, path in {"": "../images/a.png", "s1/": "../../images/s1/a.png", "s2/": "../../images/s2/a.png"}.items():
+        write_json(tmp_path / "json" / f"{below}a.json", labelme_file(path))
+    masks, _ = imported("labelme", tmp_path / "json", images, tmp_path / "out")
+    assert list(masks) == ["a", "s1/a", "s2/a"]
+
+
+def test_two_labelme_files_of_one_picture_are_both_named(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png")
+    files = [write_json(tmp_path / "json" / name, labelme_file("a.png")) for name in ("a.json", "copy.json")]
+    (line,) = refusal("labelme", tmp_path / "json", images, tmp_path / "out")
+    assert line == f"{images / 'a.png'}: two entries of the export name it ({files[0]}, {files[1]}). Keep one."
+
+
+def test_pictures_that_annotators_named_by_their_own_folders_are_found(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png", "b.png", "sub/c.png")
+    for name, path in {"a": "C:\\Users\\ann\\a.png", "b": "b.png"}.items():
+        write_json(tmp_path / "json" / f"{name}.json", labelme_file(path))
+    assert list(imported("labelme", tmp_path / "json", images, tmp_path / "out")[0]) == ["a", "b"]
+    write_json(tmp_path / "json" / "c.json", labelme_file("sub/c.png"))
+    (line,) = refusal("labelme", tmp_path / "json", images, tmp_path / "mixed")
+    assert "wanted one number for the whole export" in line
 
 
 def test_regions_over_the_border_are_clipped_and_counted(tmp_path: Path) -> None:

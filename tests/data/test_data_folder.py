@@ -206,3 +206,12 @@ def test_a_name_that_no_list_could_hold_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images" / os.fsdecode(b"bad\xff.png")).write_bytes(b"")
     with pytest.raises(DataError, match=r"bad\\udcff.png': its name is no UTF-8"):
         folder_dataset("folder:x", tmp_path)
+
+
+def test_an_unclosed_quote_in_the_parts_list_is_named_by_its_line(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png")
+    (tmp_path / "parts.csv").write_text('name,part\na,"1\n' + "b,2\n" * 60_000)
+    with pytest.raises(DataError, match=r"parts\.csv, line 2: 'a,.1', wanted each quote closed") as caught:
+        folder_dataset("folder:x", tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300

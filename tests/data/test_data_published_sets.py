@@ -161,6 +161,33 @@ def test_an_unreadable_kolektor2_mask_is_a_finding(kolektor2: Path) -> None:
     assert "10001_GT.png: not a readable picture" in findings[0]
 
 
+@pytest.fixture
+def kolektor(tmp_path: Path) -> Path:
+    """Two items of two pictures; Part0 defective."""
+    for part in ("kos01", "kos02"):
+        for number in (0, 1):
+            save(tmp_path / part / f"Part{number}.jpg", texture(number))
+            save(tmp_path / part / f"Part{number}_label.bmp", blot(filled=number == 0))
+    return tmp_path
+
+
+def test_kolektor_gaps_are_refused(kolektor: Path) -> None:
+    (kolektor / "kos02" / "Part0.jpg").unlink()
+    assert "1 masks have no picture, first kos02/Part0." in refusal(f"kolektor:{kolektor}")
+    (kolektor / "kos01" / "Part1_label.bmp").unlink()
+    assert "1 pictures have no mask, first kos01/Part1." in refusal(f"kolektor:{kolektor}")
+
+
+def test_kolektor_suffixes_count_in_either_case(kolektor: Path) -> None:
+    before = [(sample.name, sample.part, sample.positive) for sample in open_dataset(f"kolektor:{kolektor}").samples]
+    assert before[0] == ("kos01/Part0", "kos01", True)
+    (kolektor / "kos01" / "Part0.jpg").rename(kolektor / "kos01" / "Part0.JPG")
+    (kolektor / "kos02" / "Part1_label.bmp").rename(kolektor / "kos02" / "Part1_label.BMP")
+    dataset, findings = checked(f"kolektor:{kolektor}")
+    assert [(sample.name, sample.part, sample.positive) for sample in dataset.samples] == before
+    assert not [finding for finding in findings if "duplicates" not in finding]
+
+
 CSV = "ImageId,ClassId,EncodedPixels\n"
 
 
@@ -254,6 +281,15 @@ def test_runs_in_any_order_that_touch_are_fine() -> None:
 def test_a_train_csv_that_does_not_fit_is_refused(severstal: Path, content: str, words: str) -> None:
     (severstal / "train.csv").write_text(content)
     assert words in refusal(f"severstal:{severstal}")
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20_000])
+def test_an_unclosed_quote_in_train_csv_is_named_by_its_line(severstal: Path, rows: int) -> None:
+    rest = "".join(f"{row:05}.jpg,3,1 3\n" for row in range(rows - 1))
+    (severstal / "train.csv").write_text(f'{CSV}c.jpg,3,1 2\nd.jpg,3,"1 3\n{rest}')
+    words = refusal(f"severstal:{severstal}")
+    assert "train.csv, line 3: 'd.jpg,3,\"1 3', wanted each quote closed on its line" in words
+    assert len(words) < 400
 
 
 def test_severstal_without_its_files_is_refused(severstal: Path, tmp_path: Path) -> None:

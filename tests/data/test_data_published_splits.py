@@ -144,13 +144,79 @@ def test_the_authors_pickles_of_folds_are_read(tmp_path: Path) -> None:
     folds = [list(pairs(pictures(0, 10))), list(pairs(pictures(10, 20)))]
     path = written(tmp_path / "split_33_33.pyb", (folds[::-1], folds))
     assert published_split(steel(), path, 1).test == tuple(pictures(10, 20))
-    assert "items = 5 cannot be taken from it" in refusal(path, (folds[::-1], folds), fold=1, items=5)
+    assert "items = 4 cannot be taken from it" in refusal(path, (folds[::-1], folds), fold=1, items=4)
+
+
+@pytest.mark.parametrize("items", [33, 5, None])
+def test_items_may_repeat_what_the_authors_file_holds(tmp_path: Path, items: int | None) -> None:
+    folds = [list(pairs(pictures(0, 10))), list(pairs(pictures(10, 20)))]
+    path = written(tmp_path / "split_33_33.pyb", (folds[::-1], folds))
+    split = published_split(steel(), path, 0, items)
+    assert (split.train, split.how) == (tuple(pictures(10, 20)), "published split_33_33.pyb, fold 0")
+
+
+def in_folders(spec: str, train: list[str], test: list[str]) -> Dataset:
+    """Pictures in two published folders, the even ones defective."""
+    names = sorted([*train, *test])
+    samples = tuple(FileSample(name, name, int(name[-4:]) % 2 == 0, Path(name)) for name in names)
+    return Dataset(spec, samples, published_test=frozenset(test))
+
+
+@pytest.mark.parametrize("kind", [str, int])
+def test_the_authors_kolektor2_ids_are_found_in_either_folder(tmp_path: Path, kind: type) -> None:
+    ids = {"train": range(10000, 10006), "test": range(20000, 20003)}
+    steels = in_folders("kolektor2:x", *([f"{folder}/{one}" for one in numbers] for folder, numbers in ids.items()))
+    content = tuple([(kind(one), True) for one in numbers] for numbers in ids.values())
+    split = published_split(steels, written(tmp_path / "split_3.pyb", content), 0)
+    assert split.train == tuple(f"train/{one}" for one in ids["train"])
+    assert split.test == tuple(f"test/{one}" for one in ids["test"])
+    assert len(published_split(steels, tmp_path / "split_3.pyb", None, 2).train) == 5
+    missing = ([(kind(99999), True)], content[1])
+    with pytest.raises(DataError, match="1 entries are no picture or part of kolektor2:x, first 99999"):
+        published_split(steels, written(tmp_path / "split_4.pyb", missing), 0)
+
+
+def dagm(number: int) -> Dataset:
+    """Both folders count from 1, as every class's list does."""
+    return in_folders(
+        f"dagm:x,class={number}",
+        [f"Class{number}/Train/{at:04}" for at in range(1, 7)],
+        [f"Class{number}/Test/{at:04}" for at in range(1, 7)],
+    )
+
+
+def test_the_authors_dagm_file_holds_a_list_a_class(tmp_path: Path) -> None:
+    train, test = [[[(f"{at:04}.PNG", True) for at in range(1, 7 - less - k)] for k in (0, 1)] for less in (0, 2)]
+    path = written(tmp_path / "split_1000.pyb", (train, test))
+    for number in (1, 2):
+        split = published_split(dagm(number), path, 0)
+        assert split.train == tuple(f"Class{number}/Train/{at:04}" for at in range(1, 8 - number))
+        assert split.test == tuple(f"Class{number}/Test/{at:04}" for at in range(1, 6 - number))
+        assert split.how == f"published split_1000.pyb, class {number}"
+    assert published_split(dagm(2), path, None) == split
+    with pytest.raises(DataError, match="no class 3, it holds lists of 2 classes"):
+        published_split(dagm(3), path, 0)
+    with pytest.raises(DataError, match="no fold 1, wanted 0"):
+        published_split(dagm(1), path, 1)
+
+
+def test_a_dagm_class_that_trains_on_its_test_is_refused(tmp_path: Path) -> None:
+    both = [[("0001.PNG", True), ("Class1/Test/0002", True)]]
+    path = written(tmp_path / "split_1000.pyb", (both, [[("0002.PNG", True)]]))
+    with pytest.raises(DataError, match="Class1/Test/0002 is in train and in test"):
+        published_split(dagm(1), path, 0)
 
 
 def test_a_pickle_that_withholds_masks_is_refused(tmp_path: Path) -> None:
     content = (pairs(pictures(0, 6)) | pairs(pictures(6, 12), False), pairs(pictures(14, 20)), set())
     words = refusal(tmp_path / "split_6_3.pyb", content)
     assert "3 defective training pictures are to be used without mask, first p06" in words
+
+
+def test_deeply_nested_lists_are_refused(file: Path) -> None:
+    file.write_text("[" * 200_000)
+    with pytest.raises(DataError, match=r"not a readable splits file \(maximum recursion depth"):
+        published_split(steel(), file, None)
 
 
 class Evil:

@@ -58,7 +58,8 @@ def read_labelme(source: Path, images: Path) -> Export:
     if not files:
         raise DataError(f"{source}: no JSON files there, wanted one a picture. Give the folder LabelMe saved them in.")
     pictures = tuple(_picture(path, source, images) for path in files)
-    return Export(pictures, frozenset(name for one in pictures for part in one.regions for name in part.labels))
+    classes = frozenset(name for one in pictures for part in one.regions for name in part.labels)
+    return Export(pictures, classes, own_paths=True)
 
 
 def _picture(path: Path, source: Path, images: Path) -> AnnotatedPicture:
@@ -69,17 +70,22 @@ def _picture(path: Path, source: Path, images: Path) -> AnnotatedPicture:
         regions.append(Region(_shape(shape, f"{path}: {where}"), (shape.label,), where))
     name = _name(file.imagePath, path, source, images)
     left_out = "nothing but a flag for the whole picture" if file.flagged and not regions else None
-    return AnnotatedPicture(name, (file.imageHeight, file.imageWidth), tuple(regions), left_out)
+    return AnnotatedPicture(name, (file.imageHeight, file.imageWidth), tuple(regions), left_out, path)
 
 
 def _name(image_path: str, path: Path, source: Path, images: Path) -> str:
-    """The picture's path below images. imagePath is relative to its JSON file and may well begin with ../images/."""
+    """The picture's path below images. imagePath is relative to its JSON file and may well begin with ../images/.
+
+    Where that place is not there, its leading `..` lead out of the JSON's folder to folders of another machine.
+    """
     beside = path.parent / printable(image_path, str(path)).replace("\\", "/")
     if beside.resolve().is_relative_to(images.resolve()) and beside.is_file():
         return beside.resolve().relative_to(images.resolve()).as_posix()
-    name = plain_path(image_path, str(path))
-    below = path.parent.relative_to(source).as_posix() if source.is_dir() else "."
-    return str(PurePosixPath(below) / name)
+    parts = list(PurePosixPath(image_path.replace("\\", "/")).parts)
+    below = list(path.parent.relative_to(source).parts) if source.is_dir() else []
+    while parts[:1] == [".."]:
+        del parts[:1], below[-1:]
+    return str(PurePosixPath(*below) / plain_path(str(PurePosixPath(*parts)), str(path)))
 
 
 def _shape(shape: _Shape, where: str) -> Shape:

@@ -8,7 +8,6 @@ Source: labelstud.io, export and tags; label-studio-converter, brush.py.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, TypeAdapter
 
+from segdec_edge.data.annotations.mask_names import KnownNames, task_and_class
 from segdec_edge.data.annotations.parse import Exported, parse_json
 from segdec_edge.data.annotations.shapes import (
     AnnotatedPicture,
@@ -33,7 +33,6 @@ from segdec_edge.errors import DataError
 from segdec_edge.pictures import SUFFIXES
 
 WANTED = "Label Studio export (JSON, not JSON-MIN)"
-_MASK = re.compile(r"task-(\d+)-annotation-\d+-by-[^-]*-[^-]+-(.+)-\d+\.png")
 _SHAPES = frozenset({"rectangle", "polygon", "ellipse", "brush"})
 _NO_REGIONS = frozenset({"keypoint", "vector", "bitmask"})
 Masks: TypeAlias = Mapping[int, Sequence[Region]]
@@ -63,6 +62,7 @@ class _Value(Exported):
 class _Result(Exported):
     id: str = ""
     type: str
+    from_name: str = ""
     value: _Value | None = None
     original_width: int | None = Field(None, gt=0)
     original_height: int | None = Field(None, gt=0)
@@ -96,15 +96,17 @@ class _Task(Exported):
 _ADAPTER = TypeAdapter(list[_Task])
 
 
-def read_labelstudio(source: Path) -> Export:
+def read_labelstudio(source: Path, asked: Sequence[str] = ()) -> Export:
     """Every picture of a JSON export, or of a folder that holds one and PNG masks; several annotations are united.
+
+    asked: classes that the user asked for; they help to read the names of PNG masks.
 
     A task nobody annotated, one that was skipped, and one with nothing but a class for the whole picture are left out.
     Raises DataError.
     """
     path = _json_in(source) if source.is_dir() else source
     tasks = parse_json(_ADAPTER, path, WANTED)
-    masks = _masks(source) if source.is_dir() else {}
+    masks = _masks(source, KnownNames(_pairs(tasks), frozenset(asked))) if source.is_dir() else {}
     unknown = sorted(masks.keys() - {task.id for task in tasks})
     if unknown:
         raise DataError(f"{source}: masks of task {unknown[0]}, which is not in {path.name}. Export both again.")
@@ -112,7 +114,7 @@ def read_labelstudio(source: Path) -> Export:
     several = sum(len([one for one in task.annotations if not one.was_cancelled]) > 1 for task in tasks)
     notes = (f"{several} pictures have several annotations: whatever one of them marks is a defect",) if several else ()
     classes = frozenset(name for picture in pictures for region in picture.regions for name in region.labels)
-    return Export(pictures, classes, notes)
+    return Export(pictures, classes, notes, own_paths=True)
 
 
 def _json_in(folder: Path) -> Path:
@@ -124,15 +126,17 @@ def _json_in(folder: Path) -> Path:
     return files[0]
 
 
-def _masks(folder: Path) -> Masks:
+def _pairs(tasks: Sequence[_Task]) -> frozenset[tuple[str, str]]:
+    """Control and class of every result that has one."""
+    results = [one for task in tasks for annotation in task.annotations for one in annotation.result if one.value]
+    return frozenset((one.from_name, name) for one in results if one.value for name in one.value.classes())
+
+
+def _masks(folder: Path, known: KnownNames) -> Masks:
     masks: dict[int, list[Region]] = defaultdict(list)
     for path in sorted(folder.rglob("task-*.png")):
-        name = _MASK.fullmatch(path.name)
-        if not name:
-            raise DataError(
-                f"{path}: wanted task-NUMBER-annotation-NUMBER-by-… as Label Studio names masks. Export again."
-            )
-        masks[int(name[1])].append(Region(MaskFile(path), (name[2],), path.name))
+        task, name = task_and_class(path, known)
+        masks[task].append(Region(MaskFile(path), (name,), path.name))
     return masks
 
 

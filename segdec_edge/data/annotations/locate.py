@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -56,8 +56,9 @@ def locate(export: Export, images: Path, apart: Sequence[Path] = ()) -> Located:
     """Find every picture of an export below a folder, by its path, or with leading folders of the path left away.
 
     apart: folders in it that hold no pictures of parts, as the export itself.
-    Raises DataError, a line for each mistake: pictures that are not there, two entries for one file, and two files that
-    differ by their suffix alone, which the folder layout cannot hold.
+    Raises DataError, a line for each mistake: pictures that are not there, those found with another number of folders
+    left away than the rest, two entries for one file, and two files that differ by their suffix alone, which the folder
+    layout cannot hold.
     """
     inside = [folder for folder in apart if folder != images and folder.is_relative_to(images)]
     files = {
@@ -69,8 +70,13 @@ def locate(export: Export, images: Path, apart: Sequence[Path] = ()) -> Located:
     for below in files:
         known[below.with_suffix("") if export.bare_names else below].append(below)
     found, missing, mistakes = [], [], []
+    left_away: dict[int, str] = {}
     for picture in export.pictures:
-        fitting = next((known[name] for name in _candidates(picture.name, images) if name in known), [])
+        number, fitting = next(
+            ((number, known[name]) for number, name in _candidates(picture.name, images) if name in known), (0, [])
+        )
+        if fitting:
+            left_away.setdefault(number, picture.name)
         if len(fitting) > 1:
             mistakes.append(f"{picture.name}: {len(fitting)} pictures have this name ({fitting[0]}, {fitting[1]}).")
         elif fitting:
@@ -82,19 +88,32 @@ def locate(export: Export, images: Path, apart: Sequence[Path] = ()) -> Located:
             f"{len(missing)} pictures of the export are not in {images}, first {missing[0]}."
             " Give their folder (--images)."
         )
-    mistakes += _doubles(found)
+    mistakes += _mixture(left_away, found, export, images) or _doubles(found)
     if mistakes:
         raise DataError("\n".join(mistakes))
     taken = {one.below for one in found}
     return Located(tuple(found), tuple(path for below, path in files.items() if below not in taken))
 
 
-def _candidates(name: str, images: Path) -> Iterator[PurePosixPath]:
+def _candidates(name: str, images: Path) -> Iterator[tuple[int, PurePosixPath]]:
+    """How many leading folders are left away, and the path that remains."""
     parts = [part for part in plain_path(name, str(images)).parts if part != "/"]
     for first in range(len(parts)):
-        yield PurePosixPath(*parts[first:])
+        yield first, PurePosixPath(*parts[first:])
     if uploaded := _UPLOADED.match(parts[-1]):
-        yield PurePosixPath(parts[-1][uploaded.end() :])
+        yield len(parts) - 1, PurePosixPath(parts[-1][uploaded.end() :])
+
+
+def _mixture(left_away: Mapping[int, str], found: Sequence[Found], export: Export, images: Path) -> list[str]:
+    """left_away: number of folders left away → a picture found so. Of two the shorter path may be another picture's."""
+    flat = export.own_paths and len({len(one.below.parts) for one in found}) == 1
+    if len(left_away) < 2 or flat:
+        return []
+    (fewer, one), *_, (more, other) = sorted(left_away.items())
+    return [
+        f"{one} is in {images} with {fewer} leading folders left away, {other} with {more}, wanted one number for the"
+        " whole export: it may be another picture of that name. Give all pictures as they lay for the annotation tool."
+    ]
 
 
 def _doubles(found: Sequence[Found]) -> Iterator[str]:
@@ -104,7 +123,7 @@ def _doubles(found: Sequence[Found]) -> Iterator[str]:
         if before is one:
             continue
         if before.path == one.path:
-            names = f"{before.picture.name}, {one.picture.name}"
+            names = ", ".join(str(entry.picture.file or entry.picture.name) for entry in (before, one))
             yield f"{one.path}: two entries of the export name it ({names}). Keep one."
         else:
             yield f"{one.path}: {before.path.name} has the same name, wanted one file a name. Rename one."

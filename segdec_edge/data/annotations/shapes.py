@@ -92,23 +92,26 @@ class AnnotatedPicture:
     """A picture that an export lists; without regions it is a good part.
 
     name: its path as the export has it; size_hw: as the export has it, None where it does not say; left_out: why the
-    export does not decide whether it is good, None where it does.
+    export does not decide whether it is good, None where it does; file: its own file, where each picture has one.
     """
 
     name: str
     size_hw: tuple[int, int] | None
     regions: tuple[Region, ...]
     left_out: str | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
 class Export:
-    """All that was exported. classes: those declared or used; bare_names: pictures are named without suffix."""
+    """All that was exported. classes: those declared or used; bare_names: pictures are named without suffix;
+    own_paths: each picture's path begins in its own way, as uploads, addresses and other machines' folders do."""
 
     pictures: tuple[AnnotatedPicture, ...]
     classes: frozenset[str]
     notes: tuple[str, ...] = ()
     bare_names: bool = False
+    own_paths: bool = False
 
 
 @dataclass(frozen=True)

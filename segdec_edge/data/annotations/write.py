@@ -23,9 +23,9 @@ from segdec_edge.data.annotations.labelstudio import read_labelstudio
 from segdec_edge.data.annotations.locate import Found, Located, locate
 from segdec_edge.data.annotations.shapes import AnnotatedPicture, Export, draw
 from segdec_edge.data.folder import IMAGES, MASKS, PARTS
-from segdec_edge.errors import DataError, PictureError
+from segdec_edge.data.samples import read_upright
+from segdec_edge.errors import DataError
 from segdec_edge.files import folder_atomic, make_folder
-from segdec_edge.pictures import decode, read_bytes, to_eight_bit
 from segdec_edge.types import BoolMask
 
 Format = Literal["coco", "labelme", "cvat", "labelstudio"]
@@ -91,7 +91,7 @@ def import_annotations(
     _refuse_filled(out)
     if not images.is_dir():
         raise DataError(f"{images}: no such folder. Give the one that holds the annotated pictures (--images).")
-    export = _read(form, source, images)
+    export = _read(form, source, images, choice.classes)
     _refuse_unknown_classes(choice.classes, export.classes, source)
     located = locate(export, images, [source, out])
     taken = [found for found in located.found if found.picture.left_out is None]
@@ -116,7 +116,7 @@ def _refuse_filled(out: Path) -> None:
         raise DataError(f"{out}: is there already, wanted a new or empty folder. Choose another one with --out.")
 
 
-def _read(form: str, source: Path, images: Path) -> Export:
+def _read(form: str, source: Path, images: Path, classes: Sequence[str]) -> Export:
     if not source.exists():
         raise DataError(f"{source}: no such file or folder. Give what the annotation tool exported.")
     match form:
@@ -129,7 +129,7 @@ def _read(form: str, source: Path, images: Path) -> Export:
         case "cvat":
             export = read_cvat(source / "annotations.xml" if source.is_dir() else source)
         case "labelstudio":
-            export = read_labelstudio(source)
+            export = read_labelstudio(source, classes)
         case _:
             raise DataError(f"format {form!r}, wanted {', '.join(FORMATS)}.")
     if not export.pictures:
@@ -190,21 +190,8 @@ def _marked(found: Found, choice: Choice) -> _Marked:
 
 def _size_of(path: Path) -> tuple[int, int]:
     """Height and width of a picture that training can read. Raises PictureError, also where EXIF would turn it."""
-    data = read_bytes(path)
-    height, width = to_eight_bit(decode(data, str(path)), str(path)).shape[:2]
-    if (b"Exif" in data or b"eXIf" in data) and _shown_turned(data):
-        raise PictureError(
-            f"{path}: its EXIF data turns it, so annotation tools show it otherwise than a camera delivers it."
-            " Save it upright without EXIF, and annotate that file."
-        )
-    return height, width
-
-
-def _shown_turned(data: bytes) -> bool:
-    encoded = np.frombuffer(data, np.uint8)
-    shown = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    stored = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return shown is None or stored is None or not np.array_equal(shown, stored)
+    pixels = read_upright(path)
+    return int(pixels.shape[0]), int(pixels.shape[1])
 
 
 def _refuse_other_size(picture: AnnotatedPicture, path: Path, size_hw: tuple[int, int]) -> None:
