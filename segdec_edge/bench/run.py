@@ -183,6 +183,7 @@ class _Run:
                     trial = try_form(form, path, self.job.batches, self.job.threads)
                     self.trials[form.key] = trial
                     _note_refusals(form, trial, found.not_run)
+                found.not_run.extend(_too_large(form, self.job.batches, self.trials.get(form.key, Trial())))
                 self.progress.step()
         forms = [form for form in found.forms if self._batches(form)]
         if not forms:
@@ -288,3 +289,12 @@ def _note_refusals(form: Form, trial: Trial, not_run: list[NotRun]) -> None:
         not_run.append(NotRun(name=form.name, backend=form.backend, batch=None, reason=form.told(trial.refused)))
     for batch, reason in (trial.refusals or {}).items():
         not_run.append(NotRun(name=form.name, backend=form.backend, batch=batch, reason=form.told(reason)))
+
+
+def _too_large(form: Form, batches: Sequence[int], trial: Trial) -> list[NotRun]:
+    most = form.spec.max_batch
+    return [
+        NotRun(name=form.name, backend=form.backend, batch=batch, reason=f"takes at most {most} pictures at a time")
+        for batch in batches
+        if most is not None and batch > most and not trial.refused and batch not in (trial.refusals or {})
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -136,3 +137,17 @@ def test_what_is_no_record_is_one_clear_line(content: str | None, tmp_path: Path
     with pytest.raises(ConfigError) as caught:
         read_record(path)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "samples", [{}, {"infer": []}, {"infer": [[]]}, {"infer": [[1.0], [1.0, 2.0]]}, {"infer": [[0.0]]},
+                {"infer": [[-1.0]]}, {"infer": [[float("nan")]]}, {"infer": [[float("inf")]]}],
+)  # fmt: skip
+def test_samples_that_no_clock_gave_are_one_clear_line(samples: dict[str, object], tmp_path: Path) -> None:
+    values = json.loads(RECORD.model_dump_json())
+    values["lines"][1]["samples"] = samples
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=r"lines\.1\.samples.*Run segdec bench --json anew") as caught:
+        read_record(path)
+    assert "\n" not in str(caught.value)

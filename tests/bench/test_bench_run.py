@@ -178,6 +178,13 @@ def test_the_command_writes_all_it_was_asked_for(bundle: Bundle, tmp_path: Path)
     assert "SLOWER" in again.stdout
     other = bench("--baseline", "r.json", "--threads", "1")
     assert other.returncode == 1 and "other --threads (1, before None)" in other.stderr and "trying" not in other.stdout
+    for words, told in (
+        (("--json", "r.json"), "is the baseline"),
+        (("--sittings", "1"), "1 sitting in one of the two runs"),
+        (("--tolerance", "inf"), "--tolerance inf, wanted percent"),
+    ):
+        odd = bench("--baseline", "r.json", *words)
+        assert odd.returncode == 1 and told in odd.stderr and "trying" not in odd.stdout, odd.stdout + odd.stderr
     refused = bench("--json", "none/r.json")
     assert refused.returncode == 1 and "none/r.json: cannot be written" in refused.stderr
     assert "trying" not in refused.stdout  # an hour of timing is not thrown away
