@@ -130,13 +130,14 @@ class Accuracy(Record):
     """How this artefact did on this backend; or why that is not known, in words.
 
     verdicts_changed, scores_apart: against the form `over` on the same pictures; the latter is the root mean square of
-    the logits' differences.
+    the logits' differences. defective: of the pictures; None in older records.
     """
 
     ap: float | None = None
     fp: int | None = None
     fn: int | None = None
     pictures: int | None = None
+    defective: int | None = None
     threshold: float | None = None
     over: str = ""
     verdicts_changed: int | None = None

@@ -125,8 +125,9 @@ class _Run:
     def _measured(self, forms: Sequence[Form], exams: Exams, pictures: Sequence[Pixels]) -> Measured:
         early = self._peaks(forms)
         if exams.exam is not None:
-            self.progress.phase(f"scoring {len(exams.exam.samples)} pictures with each form", len(forms))
-        accuracy = exams.marks(forms, self.progress.step)
+            words = f"scoring {len(exams.exam.samples)} pictures with each form at each batch size"
+            self.progress.phase(words, len(self._entrants(forms)))
+        accuracy = exams.marks(forms, self._entrants(forms), self.progress.step)
         sittings, windows = self._sittings(forms, pictures), self._windows(forms, pictures)
         return Measured(
             forms={form.key: form for form in forms},
@@ -159,12 +160,12 @@ class _Run:
         )
 
     def _pictures(self, forms: Sequence[Form], exams: Exams) -> tuple[list[Pixels], str]:
-        real = exams.pictures(_PICTURES)
+        distinct = {(form.spec.size_hw, form.spec.channels): form.spec for form in forms}
+        real, passed = exams.pictures(_PICTURES, list(distinct.values()))
         if real:
-            return (
-                real,
-                f"{len(real)} {self.job.subset} pictures of {data_name(self.job.data)}, as the camera gives them",
-            )
+            skipped = f"; passed over, as they cannot be judged: {', '.join(passed)}" if passed else ""
+            words = f"{len(real)} {self.job.subset} pictures of {data_name(self.job.data)}, as the camera gives them"
+            return real, words + skipped
         if not forms:
             return [np.zeros((1, 1), np.uint8)], "none"
         spec = forms[0].spec
