@@ -39,10 +39,6 @@ Floats = NDArray[np.float64]
 LEVEL = 0.95
 CALLS = 3
 RESAMPLES = 1000
-_T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-      2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045)  # fmt: skip
-"""Student's 97.5 % point for 1, 2, … degrees of freedom."""
-_Z = 1.960
 DRIFT = 0.05
 OUTLIER = 1.5
 _OUTLIER_SHARE = 0.05
@@ -198,9 +194,30 @@ def _less(medians: Sequence[Floats]) -> Floats:
     return medians[0] if len(medians) == 1 else medians[0] - medians[1]
 
 
-def student(freedom: int) -> float:
-    """The 97.5 % point of Student's t."""
-    return _T[freedom - 1] if freedom <= len(_T) else _Z * (1 + 1 / (4 * freedom))
+def student(freedom: int, compared: int = 1) -> float:
+    """How many standard errors an interval of LEVEL reaches to either side, by Student's t.
+
+    compared: intervals that are looked at together; all of them then hold what they should as often as one alone does
+    (Bonferroni).
+    """
+    low, high, wanted = 0.0, 1e6, 1 - (1 - LEVEL) / compared
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < wanted else (low, middle)
+    return high
+
+
+def _within(reach: float, freedom: int) -> float:
+    """The share of Student's t from -reach to reach. Source: Abramowitz & Stegun 26.7.3 and 26.7.4."""
+    angle = math.atan2(reach, math.sqrt(freedom))
+    sine, cosine, odd = math.sin(angle), math.cos(angle), freedom % 2
+    term = total = cosine if odd else 1.0
+    for step in range(2 + odd, freedom - 1, 2):
+        term *= cosine**2 * (step - 1) / step
+        total += term
+    if not odd:
+        return sine * total
+    return 2 / math.pi * (angle + (sine * total if freedom > 1 else 0.0))
 
 
 def outlier_flag(samples: Floats) -> str:

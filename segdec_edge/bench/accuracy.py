@@ -6,16 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from segdec_edge import bundle
 from segdec_edge.bench.forms import TORCH, Form, Peer, reference_key
+from segdec_edge.bench.lines import Entrant, key_of
 from segdec_edge.bench.record import Accuracy
-from segdec_edge.bundle import read_bundle
+from segdec_edge.bench.stages import prepared
+from segdec_edge.data.samples import Dataset, Sample
 from segdec_edge.data.spec import open_dataset
+from segdec_edge.data.splits import Split
 from segdec_edge.deploy.gate import Exam, Marks, compare, exam_for, sit
-from segdec_edge.errors import SegdecError
+from segdec_edge.errors import DataError, PictureError, SegdecError
+from segdec_edge.evaluation.evaluate import evaluate_scored
 from segdec_edge.evaluation.run import choose_samples
-from segdec_edge.types import ModelSpec, Pixels, Prediction
+from segdec_edge.evaluation.scoring import score_samples
+from segdec_edge.pictures import pixels_digest, prepare
+from segdec_edge.types import Backend, ModelSpec, Pixels, Prediction
 
+_LOOKED_AT = 8
 _STRANGER = "trained with another split: the pictures that the others are held to may have been trained on"
 
 
@@ -26,37 +35,92 @@ class Exams:
     exam: Exam | None = None
     strangers: frozenset[str] = field(default_factory=frozenset)
 
-    def pictures(self, count: int) -> list[Pixels]:
-        """The first so many, as they lie on disk. Raises PictureError."""
-        return [sample.read() for sample in self.exam.samples[:count]] if self.exam else []
+    def pictures(self, count: int, specs: Sequence[ModelSpec]) -> tuple[list[Pixels], list[str]]:
+        """The first so many that every spec can judge, as they lie on disk, and the names of those passed over.
 
-    def marks(self, forms: Sequence[Form], done: Callable[[], None]) -> Mapping[str, Accuracy]:
-        """How each form did, by key; empty without an exam."""
+        Raises DataError where none can be judged.
+        """
+        read: list[Pixels] = []
+        passed: list[str] = []
+        first = ""
+        for sample in self.exam.samples if self.exam else ():
+            if len(read) == count:
+                break
+            try:
+                whole = sample.read()
+                for spec in specs:
+                    prepared([whole], spec, sample.name)
+                read.append(whole)
+            except PictureError as error:
+                passed.append(sample.name)
+                first = first or str(error)
+        if passed and not read:
+            raise DataError(f"{first} None of {len(passed)} pictures can be judged, so there is nothing to time.")
+        return read, passed
+
+    def marks(
+        self, forms: Sequence[Form], entrants: Sequence[Entrant], done: Callable[[], None]
+    ) -> Mapping[Entrant, Accuracy]:
+        """How each form did at each of its batch sizes; empty without an exam."""
         if self.exam is None:
             return {}
-        found: dict[str, Marks | str] = {}
+        found: dict[Entrant, Marks | str] = {}
         for form in forms:
-            found[form.key] = _STRANGER if form.key in self.strangers else _marks(form, self.exam)
-            done()
-        reference = reference_key(forms)
-        return {key: _told(marks, found[reference], reference, key) for key, marks in found.items()}
+            own = [entrant for entrant in entrants if entrant[0] == form.key]
+            stranger = form.key in self.strangers
+            found.update(dict.fromkeys(own, _STRANGER) if stranger else _marks(form, own, self.exam))
+            for _ in own:
+                done()
+        key = reference_key(forms)
+        reference = next(entrant for entrant in entrants if entrant[0] == key)
+        defective = sum(sample.positive for sample in self.exam.samples)
+        return {
+            one: _told(marks, found[reference], key_of(reference), one == reference, defective)
+            for one, marks in found.items()
+        }
 
 
-def _marks(form: Form, exam: Exam) -> Marks | str:
+def _marks(form: Form, entrants: Sequence[Entrant], exam: Exam) -> dict[Entrant, Marks | str]:
     """Or why there are none."""
+    found: dict[Entrant, Marks | str] = {}
     try:
         with closing(form.open(None)) as peer:
-            return sit(_Candidate(peer, form.spec, form.backend), exam)
+            for entrant in entrants:
+                found[entrant] = _sit(_Candidate(peer, form.spec, form.backend), exam, entrant[1])
     except SegdecError as error:
-        return form.told(str(error))
+        return {**dict.fromkeys(entrants, form.told(str(error))), **found}
+    return found
 
 
-def _told(marks: Marks | str, over: Marks | str, reference: str, key: str) -> Accuracy:
+def _sit(backend: Backend, exam: Exam, batch: int) -> Marks:
+    """deploy.gate's exam in batches of that size, the last one smaller where pictures are left over."""
+    if batch == 1:
+        return sit(backend, exam)
+    scored, threshold = score_samples(backend, exam.samples, batch=batch), backend.spec.threshold
+    evaluation = evaluate_scored(scored, threshold=threshold, threshold_source="the bundle's")
+    told = evaluation.given.confusion
+    accuracy = bundle.Accuracy(
+        data=exam.data,
+        subset=exam.subset,
+        backend=backend.name,
+        ap=evaluation.average_precision,
+        fp=told.fp,
+        fn=told.fn,
+        threshold=threshold,
+        pictures=evaluation.count,
+        when=bundle.utc_now(),
+    )
+    return Marks(accuracy, evaluation, scored)
+
+
+def _told(marks: Marks | str, over: Marks | str, reference: str, is_reference: bool, defective: int) -> Accuracy:
     if isinstance(marks, str):
         return Accuracy(unknown=marks)
     told = marks.accuracy
-    plain = Accuracy(ap=told.ap, fp=told.fp, fn=told.fn, pictures=told.pictures, threshold=told.threshold)
-    if isinstance(over, str) or key == reference:
+    plain = Accuracy(
+        ap=told.ap, fp=told.fp, fn=told.fn, pictures=told.pictures, defective=defective, threshold=told.threshold
+    )
+    if isinstance(over, str) or is_reference:
         return plain
     found = compare(over, marks)
     return plain.model_copy(
@@ -72,19 +136,43 @@ def exams_for(data: str | None, subset: str, forms: Sequence[Form]) -> Exams:
     known: dict[Path, Exam] = {}
     for form in own:
         if form.source is not None and form.source.path not in known:
-            known[form.source.path] = _exam(form.source.path, form.backend, data, subset)
+            known[form.source.path] = _exam(form, form.source.path, data, subset)
     named = {form.key: _names(known[form.source.path]) for form in own if form.source is not None}
     first = named[own[0].key]
     return Exams(next(iter(known.values())), frozenset(key for key, names in named.items() if names != first))
 
 
-def _exam(path: Path, backend: str, data: str, subset: str) -> Exam:
-    if backend != TORCH:
-        return exam_for(read_bundle(path), data, subset)
+def _exam(form: Form, path: Path, data: str, subset: str) -> Exam:
+    if form.backend != TORCH:
+        return exam_for(bundle.read_bundle(path), data, subset)
     from segdec_edge.model.checkpoint import load_checkpoint
 
     dataset, facts = open_dataset(data), load_checkpoint(path).facts
+    if subset == "train" or (subset == "all" and _holds_training(form.spec, facts, dataset)):
+        raise DataError(
+            f"{path}: {subset!r} pictures were trained on: accuracy on them says nothing. Choose --subset test or"
+            " validation."
+        )
     return Exam(dataset.spec, subset, tuple(choose_samples(dataset, facts, subset)))
+
+
+def _holds_training(spec: ModelSpec, facts: Mapping[str, Any], dataset: Dataset) -> bool:
+    """Whether a checkpoint was trained on some of it: its own data set, or one with the very pixels under the names."""
+    if "split" not in facts:
+        return False
+    settings, digests = facts.get("settings"), facts.get("train_digests")
+    if isinstance(settings, Mapping) and settings.get("data") == dataset.spec:
+        return True
+    names = set(Split.from_json(facts["split"]).train)
+    same = [sample for sample in dataset.samples if sample.name in names][:_LOOKED_AT]
+    return isinstance(digests, list | tuple) and any(_digest(sample, spec) in digests for sample in same)
+
+
+def _digest(sample: Sample, spec: ModelSpec) -> str | None:
+    try:
+        return pixels_digest(prepare(sample.read(), spec.size_hw, spec.channels))
+    except PictureError:
+        return None
 
 
 def _names(exam: Exam) -> list[str]:

@@ -87,8 +87,8 @@ class Found:
     forms: list[Form] = field(default_factory=list)
     not_run: list[NotRun] = field(default_factory=list)
 
-    def refuse(self, name: str, backend: str, reason: str) -> None:
-        self.not_run.append(NotRun(name=name, backend=backend, batch=None, reason=reason))
+    def refuse(self, name: str, backend: str, reason: str, asked: bool = True) -> None:
+        self.not_run.append(NotRun(name=name, backend=backend, batch=None, reason=reason, asked=asked))
 
 
 def forms_of(wish: Wish) -> Found:
@@ -119,7 +119,8 @@ def forms_of(wish: Wish) -> Found:
 
 def _checkpoint(path: Path, name: str, wish: Wish, found: Found) -> None:
     if not _asked(TORCH, wish):
-        found.refuse(name, ", ".join(wish.backends or ()), "a checkpoint runs on torch alone. Export it: segdec export")
+        reason = "a checkpoint runs on torch alone. Export it: segdec export"
+        found.refuse(name, ", ".join(wish.backends or ()), reason, asked=False)
         return
     from segdec_edge.model.backend import source_range_of, spec_of
     from segdec_edge.model.checkpoint import load_checkpoint
@@ -223,7 +224,8 @@ def _asked(backend: str, wish: Wish) -> bool:
 def _of_precision(form: Form, wish: Wish, found: Found) -> bool:
     if wish.precisions is None or form.spec.precision in wish.precisions:
         return True
-    found.refuse(form.name, form.backend, f"is {form.spec.precision}, asked for {', '.join(wish.precisions)}")
+    reason = f"is {form.spec.precision}, asked for {', '.join(wish.precisions)}"
+    found.refuse(form.name, form.backend, reason, asked=False)
     return False
 
 

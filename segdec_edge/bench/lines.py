@@ -33,7 +33,7 @@ class Measured:
     trials: Mapping[str, Trial]
     windows: Mapping[Entrant, Mapping[Crew, Sequence[Window]]]
     energy_source: Mapping[str, str]
-    accuracy: Mapping[str, Accuracy]
+    accuracy: Mapping[Entrant, Accuracy]
     ceilings: Mapping[str, Ceiling]
     seed: int
 
@@ -74,7 +74,7 @@ def line_of(entrant: Entrant, measured: Measured) -> Line:
         operations=sum(layer.operations for layer in layers) or None,
         ratio=_ratio(entrant, measured),
         throughput=_throughput(entrant, measured),
-        accuracy=measured.accuracy.get(key),
+        accuracy=measured.accuracy.get(entrant),
         floor=floor,
         board_floors_ms=board_floors(layers, compulsory),
         flags=tuple(flag for flag in (outlier_flag(infer), _peak_flag(floor)) if flag),

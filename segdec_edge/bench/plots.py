@@ -13,6 +13,7 @@ import numpy as np
 
 from segdec_edge.bench.record import BenchRecord, Line
 from segdec_edge.bench.stages import INFER
+from segdec_edge.bench.text import P99_CALLS
 from segdec_edge.timing import Floats
 
 _WIDTH, _LEFT, _RIGHT = 860, 84, 24
@@ -38,7 +39,7 @@ def violins_svg(lines: Numbered) -> str:
         for place, (number, line) in enumerate(lines)
     ]
     axis = _log_ticks(low, high, across, 8, bottom) + _text(
-        (left + _WIDTH) / 2, bottom + 38, "ms a call (log scale); bar: p50, ring: p99"
+        (left + _WIDTH) / 2, bottom + 38, f"ms a call (log scale); bar: p50, ring: p99 of {P99_CALLS} calls or more"
     )
     return _svg(bottom + 50, "Latency of every call, one density a row", axis + "".join(rows))
 
@@ -115,11 +116,12 @@ def _violin(number: int, line: Line, logs: Floats, across: Scale, middle: float,
     lower = [f"{across(x):.1f},{middle + h:.1f}" for x, h in zip(places[::-1], heights[::-1], strict=True)]
     calls = "".join(f'<circle class="call" cx="{across(x):.1f}" cy="{middle:.1f}" r="1"/>' for x in logs)
     p50, p99 = (across(math.log10(value)) for value in (line.latency.p50, line.latency.p99))
+    ring = f'<circle class="ring" cx="{p99:.1f}" cy="{middle:.1f}" r="5"/>' if line.latency.count >= P99_CALLS else ""
     return (
         f'<g class="{_kind(line)}">{_text(left - 10, middle + 4, f"{number} {line.key}", "end")}'
         f'<path class="violin" d="M{"L".join([*upper, *lower])}Z"/>{calls}'
         f'<line class="median" x1="{p50:.1f}" y1="{middle - 11:.1f}" x2="{p50:.1f}" y2="{middle + 11:.1f}"/>'
-        f'<circle class="ring" cx="{p99:.1f}" cy="{middle:.1f}" r="5"/></g>'
+        f"{ring}</g>"
     )
 
 
@@ -187,14 +189,15 @@ def _log_ticks(low: float, high: float, across: Scale, top: float, bottom: float
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, 20, … between two logarithms."""
+    """1, 2, 5, 10, 20, … between two logarithms; a finer grid where fewer than two of them lie there."""
     values = [step * 10.0**power for power in range(-4, 17) for step in _GRID_STEPS]
-    return [value for value in values if low <= math.log10(value) <= high]
+    found = [value for value in values if low <= math.log10(value) <= high]
+    return found if len(found) >= 2 else _levels(10**low, 10**high)
 
 
 def _levels(low: float, high: float) -> list[float]:
     """Round values between the two, at most six, 1, 2 or 5 of some decimal place apart."""
-    steps = (step * 10.0**power for power in range(-4, 1) for step in _GRID_STEPS)
+    steps = (step * 10.0**power for power in range(-9, 17) for step in _GRID_STEPS)
     step = next(step for step in steps if high - low <= 5 * step)
     return [step * count for count in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
 

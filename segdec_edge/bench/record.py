@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
 
 from segdec_edge.bundle import Size
 from segdec_edge.errors import ConfigError
@@ -20,7 +20,23 @@ from segdec_edge.record import Record
 
 FORMAT = 1
 Positive = Annotated[float, Field(gt=0)]
-Samples = tuple[tuple[float, ...], ...]
+_Row = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
+
+
+def _rectangular(rows: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"sittings of {min(map(len, rows))} to {max(map(len, rows))} calls, wanted as many in each")
+    return rows
+
+
+def _timed(by_stage: Mapping[str, Samples]) -> Mapping[str, Samples]:
+    rows = by_stage.get("infer")
+    if rows is None or not all(one > 0 for row in rows for one in row):
+        raise ValueError("infer: none, or a call of 0 ms, wanted milliseconds above 0")
+    return by_stage
+
+
+Samples = Annotated[tuple[_Row, ...], Field(min_length=1), AfterValidator(_rectangular)]
 """One tuple a sitting (everything opened anew), one number a timed call in it, round after round."""
 
 TIMED = (
@@ -114,13 +130,14 @@ class Accuracy(Record):
     """How this artefact did on this backend; or why that is not known, in words.
 
     verdicts_changed, scores_apart: against the form `over` on the same pictures; the latter is the root mean square of
-    the logits' differences.
+    the logits' differences. defective: of the pictures; None in older records.
     """
 
     ap: float | None = None
     fp: int | None = None
     fn: int | None = None
     pictures: int | None = None
+    defective: int | None = None
     threshold: float | None = None
     over: str = ""
     verdicts_changed: int | None = None
@@ -187,7 +204,7 @@ class Line(Record):
     latency: Quantiles
     per_picture_ms: float
     stages: Mapping[str, float | None]
-    samples: Mapping[str, Samples]
+    samples: Annotated[Mapping[str, Samples], AfterValidator(_timed)]
     device_time: bool
     cost: Cost
     build_seconds: float | None = None
@@ -201,12 +218,14 @@ class Line(Record):
 
 
 class NotRun(Record):
-    """What this machine cannot run, or was not asked for in a way it can; reason in words."""
+    """What this machine cannot run, or was not asked for in a way it can; reason in words. asked: False where the
+    command left it out."""
 
     name: str
     backend: str
     batch: int | None
     reason: str
+    asked: bool = True
 
 
 class Ceiling(Record):
@@ -245,7 +264,7 @@ def read_record(path: Path) -> BenchRecord:
     """Raises ConfigError where it is missing, damaged or of another format."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ConfigError(f"{path}: cannot be read ({reason}), wanted a record of segdec bench --json.") from None
     found = values.get("format") if isinstance(values, dict) else None

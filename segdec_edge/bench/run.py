@@ -125,8 +125,9 @@ class _Run:
     def _measured(self, forms: Sequence[Form], exams: Exams, pictures: Sequence[Pixels]) -> Measured:
         early = self._peaks(forms)
         if exams.exam is not None:
-            self.progress.phase(f"scoring {len(exams.exam.samples)} pictures with each form", len(forms))
-        accuracy = exams.marks(forms, self.progress.step)
+            words = f"scoring {len(exams.exam.samples)} pictures with each form at each batch size"
+            self.progress.phase(words, len(self._entrants(forms)))
+        accuracy = exams.marks(forms, self._entrants(forms), self.progress.step)
         sittings, windows = self._sittings(forms, pictures), self._windows(forms, pictures)
         return Measured(
             forms={form.key: form for form in forms},
@@ -159,12 +160,12 @@ class _Run:
         )
 
     def _pictures(self, forms: Sequence[Form], exams: Exams) -> tuple[list[Pixels], str]:
-        real = exams.pictures(_PICTURES)
+        distinct = {(form.spec.size_hw, form.spec.channels): form.spec for form in forms}
+        real, passed = exams.pictures(_PICTURES, list(distinct.values()))
         if real:
-            return (
-                real,
-                f"{len(real)} {self.job.subset} pictures of {data_name(self.job.data)}, as the camera gives them",
-            )
+            skipped = f"; passed over, as they cannot be judged: {', '.join(passed)}" if passed else ""
+            words = f"{len(real)} {self.job.subset} pictures of {data_name(self.job.data)}, as the camera gives them"
+            return real, words + skipped
         if not forms:
             return [np.zeros((1, 1), np.uint8)], "none"
         spec = forms[0].spec
@@ -183,6 +184,7 @@ class _Run:
                     trial = try_form(form, path, self.job.batches, self.job.threads)
                     self.trials[form.key] = trial
                     _note_refusals(form, trial, found.not_run)
+                found.not_run.extend(_too_large(form, self.job.batches, self.trials.get(form.key, Trial())))
                 self.progress.step()
         forms = [form for form in found.forms if self._batches(form)]
         if not forms:
@@ -288,3 +290,12 @@ def _note_refusals(form: Form, trial: Trial, not_run: list[NotRun]) -> None:
         not_run.append(NotRun(name=form.name, backend=form.backend, batch=None, reason=form.told(trial.refused)))
     for batch, reason in (trial.refusals or {}).items():
         not_run.append(NotRun(name=form.name, backend=form.backend, batch=batch, reason=form.told(reason)))
+
+
+def _too_large(form: Form, batches: Sequence[int], trial: Trial) -> list[NotRun]:
+    most = form.spec.max_batch
+    return [
+        NotRun(name=form.name, backend=form.backend, batch=batch, reason=f"takes at most {most} pictures at a time")
+        for batch in batches
+        if most is not None and batch > most and not trial.refused and batch not in (trial.refusals or {})
+    ]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,9 @@ def turn_of(peer: Peer, spec: ModelSpec, pictures: Sequence[Pixels], batch: int)
     return turn
 
 
-def prepared(raw: Sequence[Pixels], spec: ModelSpec) -> Pixels:
-    """(N, H, W, C), with what the station checks on the way."""
-    ready = [refuse_flat(prepare(one, spec.size_hw, spec.channels), "picture") for one in raw]
+def prepared(raw: Sequence[Pixels], spec: ModelSpec, name: str = "picture") -> Pixels:
+    """(N, H, W, C), with what the station checks on the way. Raises PictureError."""
+    ready = [refuse_flat(prepare(one, spec.size_hw, spec.channels), name) for one in raw]
     return ready[0][None] if len(ready) == 1 else np.stack(ready)
 
 
@@ -104,11 +104,22 @@ def try_form(form: Form, picture: Path, batches: Sequence[int], threads: int | N
     command = [sys.executable, "-m", "segdec_edge.bench.child", json.dumps(wanted)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TRIAL_S, env=_environment())
-    except subprocess.TimeoutExpired:
-        return Trial(refused=f"did not finish one batch of each size in {_TRIAL_S} s")
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else error.stdout or ""
+        return so_far(said, batches, f"did not finish one batch of each size in {_TRIAL_S} s")
     if done.returncode:
-        return Trial(refused=_death(done))
+        return so_far(done.stdout, batches, _death(done))
     return _trial(json.loads(done.stdout.splitlines()[-1]))
+
+
+def so_far(said: str, batches: Sequence[int], reason: str) -> Trial:
+    """What a process told before it ended: the batches that it finished stay, the others have that reason."""
+    told = [line for line in said.splitlines() if line.startswith("{") and line.endswith("}")]
+    trial = _trial(json.loads(told[-1])) if told else Trial()
+    if not trial.host_mib:
+        return Trial(refused=reason)
+    refusals = {batch: reason for batch in batches if batch not in trial.host_mib} | dict(trial.refusals or {})
+    return replace(trial, refusals=refusals)
 
 
 def _environment() -> dict[str, str]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from segdec_edge.bench.record import BenchRecord, Line, NotRun, Settings
 
 NOTHING = "–"
+P99_CALLS = 100
+"""Fewer have no 99th percentile but their largest."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ NAMES = (
 BATCH = _numeric("batch", lambda line: line.batch, 0)
 WHAT = (*NAMES, BATCH)
 P50 = _numeric("p50 ms", lambda line: line.latency.p50, 2)
-P99 = _numeric("p99", lambda line: line.latency.p99, 2)
+P99 = _numeric("p99", lambda line: line.latency.p99 if line.latency.count >= P99_CALLS else None, 2)
 FASTER = Column("times faster (95 %)", ratio_words, lambda line: line.ratio.times_faster if line.ratio else 1.0)
 RATE = _numeric("pictures/s", lambda line: line.throughput.pictures_per_s if line.throughput else None)
 HOW_FAST = (
@@ -111,8 +113,8 @@ ALL = (*FIRST, *STAGES, *COSTS, *FLOOR)
 
 
 def columns_of(lines: Sequence[Line], columns: Sequence[Column] = ALL) -> list[Column]:
-    """Those of which at least one line knows something."""
-    return [column for column in columns if any(column.cell(line) != NOTHING for line in lines)]
+    """Those of which at least one line knows something, and p99, so that nobody takes the largest call for it."""
+    return [column for column in columns if column is P99 or any(column.cell(line) != NOTHING for line in lines)]
 
 
 def elsewhere(lines: Sequence[Line]) -> tuple[list[Line], list[Column]]:
@@ -167,6 +169,10 @@ def notes(record: BenchRecord) -> list[str]:
         f"{machine.board or machine.cpu}, {machine.cores} cores, {'; '.join(machine.gpus) or 'no GPU'};"
         f" segdec-edge {code.segdec_edge}{state}; {versions}.",
     ]
+    few = sorted({line.latency.count for line in record.lines if line.latency.count < P99_CALLS})
+    if few:
+        lines.append(f"p99 needs {P99_CALLS} calls, there were {' and '.join(map(str, few))}.")
+    lines.extend(_exam_words(record))
     ratios = [line.ratio.over for line in record.lines if line.ratio]
     if ratios:
         over = " and ".join(dict.fromkeys(ratios))
@@ -184,6 +190,18 @@ def notes(record: BenchRecord) -> list[str]:
     ]
     doubts = [f"{line.key}: {flag}." for line in record.lines for flag in line.flags]
     return [*lines, *(f"DOUBT: {flag.rstrip('.')}." for flag in record.flags), *doubts, *unknown]
+
+
+def _exam_words(record: BenchRecord) -> list[str]:
+    """On how many pictures accuracy was measured."""
+    scored = [line.accuracy for line in record.lines if line.accuracy and line.accuracy.pictures is not None]
+    subset = f"{record.settings.subset} " if record.settings.subset else ""
+    told = dict.fromkeys(
+        f"{one.pictures} {subset}pictures, "
+        + ("how many defective is not recorded" if one.defective is None else f"{one.defective} defective")
+        for one in scored
+    )
+    return [f"AP, FP, FN: {words}." for words in told]
 
 
 def turn_words(settings: Settings) -> str:

@@ -50,7 +50,7 @@ def bench(
 
     Exit 1 on a regression against --baseline.
     """
-    from segdec_edge.bench.baseline import compare, require_comparable
+    from segdec_edge.bench.baseline import compare, require_comparable, require_rule, sittings_of
     from segdec_edge.bench.forms import Wish
     from segdec_edge.bench.machine import machine_of
     from segdec_edge.bench.page import bench_page
@@ -82,6 +82,10 @@ def bench(
         peaks=peaks,
     )
     earlier = None if baseline is None else read_record(baseline)
+    if baseline is not None and json is not None and json.resolve() == baseline.resolve():
+        raise ConfigError(f"--json {json}: is the baseline, which it would replace. Choose another file.")
+    if earlier is not None:
+        require_rule(tolerance / 100, sittings_of(earlier), sittings)
     if earlier is not None and not anyway:
         require_comparable(earlier, machine_of(), threads, job.visit.untimed)
     for path in (json, html, markdown):
@@ -98,7 +102,7 @@ def bench(
     console.print(in_words(record), markup=False)
     if earlier is not None:
         found = compare(earlier, record, tolerance / 100, anyway)
-        for words in (*(change.in_words() for change in found.changes), *found.notes):
+        for words in found.in_words():
             console.print(words, markup=False)
         if found.regressed:
             raise typer.Exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from segdec_edge.bench.page import bench_page
 from segdec_edge.bench.plots import accuracy_svg, density, roofline_svg, violins_svg
-from segdec_edge.bench.record import Accuracy, Ceiling, NotRun, Ratio, Throughput, read_record, write_record
+from segdec_edge.bench.record import Accuracy, Ceiling, Line, NotRun, Ratio, Throughput, read_record, write_record
 from segdec_edge.bench.text import in_words, markdown, notes
 from segdec_edge.errors import ConfigError
 from tests.bench.made_records import made_floor, made_line, made_record
@@ -52,10 +53,25 @@ def test_the_page_shows_what_is_doubtful_and_what_did_not_run() -> None:
     assert "@media print" in page
 
 
-@pytest.mark.parametrize("svg", [violins_svg(NUMBERED), accuracy_svg(NUMBERED), roofline_svg(RECORD, NUMBERED)])
+NARROW = [[(1, made_line("a", ms)), (2, made_line("b", 1.01 * ms))] for ms in (0.07, 1.5, 3, 3.3, 7, 33, 72, 712.5)]
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        *(draw(NUMBERED) for draw in (violins_svg, accuracy_svg)),
+        roofline_svg(RECORD, NUMBERED),
+        *(violins_svg(lines[:1]) for lines in NARROW),
+        *(accuracy_svg(lines) for lines in NARROW),
+    ],
+)
 def test_every_plot_is_whole_and_finite(svg: str) -> None:
-    ElementTree.fromstring(svg)
+    root = ElementTree.fromstring(svg)
     assert "nan" not in svg and "inf" not in svg.replace("infer", "")
+    level = [(float(one.attrib["y"]), one.text) for one in root.iter("text") if "y" in one.attrib]
+    foot, _ = max(level)  # the axis's name; its numbers stand 21 above
+    ticks = [text for y, text in level if abs(foot - 21 - y) < 0.2]
+    assert 2 <= len(ticks) == len(set(ticks)), ticks
 
 
 def test_plots_of_what_is_not_known_are_left_out() -> None:
@@ -69,6 +85,38 @@ def test_lines_at_nearly_the_same_accuracy_have_an_axis_that_tells_them_apart() 
     texts = [one.text for one in ElementTree.fromstring(accuracy_svg(list(enumerate(lines, 1)))).iter("text")]
     levels = [text for text in texts if text is not None and text.startswith("0.99")]
     assert 3 <= len(levels) == len(set(levels)) <= 6
+
+
+def headline(*lines: Line) -> str:
+    return re.findall("<h1>(.*?)</h1>", bench_page(made_record(*lines)))[0]
+
+
+def test_the_headline_is_of_the_fastest_that_is_still_right() -> None:
+    over = Ratio(over="plain torch b1", times_faster=40.0, low=39, high=41)
+    plain = made_line("plain", 80.0, backend="torch", accuracy=Accuracy(ap=0.99))
+    wrong = made_line("wrong", 2.0, ratio=over, accuracy=Accuracy(ap=0.9889))
+    right = made_line("right", 10.0, ratio=over, accuracy=Accuracy(ap=0.989))
+    assert headline(plain, wrong, right).startswith("right on onnxruntime: ")
+    assert headline(plain, wrong, right).endswith("the fastest within 0.1 points of AP of plain torch b1")
+    assert headline(plain, wrong).startswith("plain on torch: ")
+    blind = [line.model_copy(update={"accuracy": None}) for line in (plain, wrong)]
+    assert headline(*blind).startswith("wrong on") and headline(*blind).endswith("accuracy not measured")
+
+
+def test_pictures_and_calls_are_told_with_the_figures_that_rest_on_them() -> None:
+    few = made_line("few", 5.0, accuracy=Accuracy(ap=0.9, fp=1, fn=2, pictures=135, defective=18))
+    enough = made_line("enough", 5.0)
+    enough = enough.model_copy(update={"latency": enough.latency.model_copy(update={"count": 100})})
+    record = made_record(few, enough)
+    for text in (markdown(record), bench_page(record), in_words(record)):
+        assert "AP, FP, FN: 135 test pictures, 18 defective." in text
+        assert "AP, FP, FN: 40 test pictures, how many defective is not recorded." in text
+        assert "p99 needs 100 calls, there were 48." in text
+    rows = [line.split(" | ") for line in markdown(record).splitlines() if line.startswith("| ")][:3]
+    place = rows[0].index("p99")
+    assert rows[1][place] == "–" and float(rows[2][place]) > 5
+    assert "| p99 |" in markdown(made_record(few))
+    assert [violins_svg([(1, line)]).count('class="ring"') for line in (few, enough)] == [0, 1]
 
 
 def test_every_head_of_a_table_is_reached_by_keys() -> None:
@@ -136,3 +184,17 @@ def test_what_is_no_record_is_one_clear_line(content: str | None, tmp_path: Path
     with pytest.raises(ConfigError) as caught:
         read_record(path)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "samples", [{}, {"infer": []}, {"infer": [[]]}, {"infer": [[1.0], [1.0, 2.0]]}, {"infer": [[0.0]]},
+                {"infer": [[-1.0]]}, {"infer": [[float("nan")]]}, {"infer": [[float("inf")]]}],
+)  # fmt: skip
+def test_samples_that_no_clock_gave_are_one_clear_line(samples: dict[str, object], tmp_path: Path) -> None:
+    values = json.loads(RECORD.model_dump_json())
+    values["lines"][1]["samples"] = samples
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=r"lines\.1\.samples.*Run segdec bench --json anew") as caught:
+        read_record(path)
+    assert "\n" not in str(caught.value)

@@ -16,7 +16,7 @@ from segdec_edge.bench.forms import Form, Wish, forms_of
 from segdec_edge.bench.predict import boards
 from segdec_edge.bench.record import BenchRecord, Line, read_record
 from segdec_edge.bench.run import Job, Progress, data_name, made_pictures, run_bench
-from segdec_edge.bench.stages import STAGES, Trial, require_room, try_form
+from segdec_edge.bench.stages import STAGES, Trial, require_room, so_far, try_form
 from segdec_edge.bench.throughput import Crew, crews_of, window
 from segdec_edge.bundle import Bundle
 from segdec_edge.errors import BackendError, ConfigError
@@ -133,7 +133,7 @@ def test_everything_sits_the_same_exam(smoke: tuple[BenchRecord, Phases]) -> Non
     assert (torch.ap, torch.fp, torch.fn) == (ours.ap, ours.fp, ours.fn)
     assert torch.pictures == peer.pictures == 18
     assert torch.verdicts_changed is None
-    assert (ours.over, ours.verdicts_changed) == ("feature torch", 0) and (ours.scores_apart or 0) < 1e-3
+    assert (ours.over, ours.verdicts_changed) == ("feature torch b1", 0) and (ours.scores_apart or 0) < 1e-3
     assert peer.verdicts_changed is not None and peer.verdicts_changed > 0
     assert peer.fn == 0 and peer.fp == 18 - round((peer.ap or 0) * 18)  # all rejected; their AP is the prevalence
 
@@ -178,6 +178,13 @@ def test_the_command_writes_all_it_was_asked_for(bundle: Bundle, tmp_path: Path)
     assert "SLOWER" in again.stdout
     other = bench("--baseline", "r.json", "--threads", "1")
     assert other.returncode == 1 and "other --threads (1, before None)" in other.stderr and "trying" not in other.stdout
+    for words, told in (
+        (("--json", "r.json"), "is the baseline"),
+        (("--sittings", "1"), "1 sitting in one of the two runs"),
+        (("--tolerance", "inf"), "--tolerance inf, wanted percent"),
+    ):
+        odd = bench("--baseline", "r.json", *words)
+        assert odd.returncode == 1 and told in odd.stderr and "trying" not in odd.stdout, odd.stdout + odd.stderr
     refused = bench("--json", "none/r.json")
     assert refused.returncode == 1 and "none/r.json: cannot be written" in refused.stderr
     assert "trying" not in refused.stdout  # an hour of timing is not thrown away
@@ -221,10 +228,22 @@ def test_a_trial_that_fails_takes_nothing_with_it(bundle: Bundle, tmp_path: Path
     np.save(tmp_path / "flat.npy", np.full((128, 64), 7, np.uint8))
     assert "without contrast" in try_form(form, tmp_path / "flat.npy", (1,), 1).refused
     assert "FileNotFoundError" in try_form(form, tmp_path / "none.npy", (1,), 1).refused
+    np.save(tmp_path / "part.npy", made_pictures(1, (128, 64), 1)[0])
+    trial = try_form(form, tmp_path / "part.npy", (1, 10**12), 1)
+    assert not trial.refused and trial.host_mib is not None and list(trial.host_mib) == [1]
+    assert trial.refusals == {10**12: f"too little memory for {10**12} pictures at a time. Choose a smaller --batch"}
     gone = replace(form, source=replace(form.source, path=tmp_path / "none.bundle"))
     refused = try_form(gone, tmp_path / "flat.npy", (1,), 1).refused
     assert "does not exist" in refused and str(tmp_path) in refused
     assert gone.told(refused).startswith("none.bundle: does not exist")
+
+
+def test_a_process_that_dies_at_one_batch_keeps_the_others() -> None:
+    told = 'noise\n{"load_ms": 3.0, "host_mib": {"1": 80.5}, "gpu_mib": {}, "refusals": {"2": "too many"}}\n'
+    trial = so_far(told, (1, 2, 4), "its process was killed")
+    assert (trial.load_ms, trial.host_mib, trial.refused) == (3.0, {1: 80.5}, "")
+    assert trial.refusals == {2: "too many", 4: "its process was killed"}
+    assert so_far("noise\n", (1,), "its process was killed") == Trial(refused="its process was killed")
 
 
 def test_forms_that_do_not_fit_into_memory_together_are_refused(bundle: Bundle) -> None:
