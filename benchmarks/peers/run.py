@@ -30,7 +30,14 @@ from benchmarks.entry import one_line, require_rounds
 from benchmarks.peers.child import Child, PeerError, settle
 from benchmarks.peers.install import HERE, VENVS, python_of, site_packages, size_mb
 from benchmarks.peers.known import PLAIN, Entrant, chosen, other_methods, our_forms, plain_peers
-from benchmarks.peers.prepare import Material, anomalib_export, material, plain_export, ultralytics_training
+from benchmarks.peers.prepare import (
+    Material,
+    anomalib_export,
+    material,
+    plain_export,
+    require_its_checkpoint,
+    ultralytics_training,
+)
 from benchmarks.peers.table import (
     INFER,
     TOTAL,
@@ -48,7 +55,7 @@ from benchmarks.peers.table import (
 from segdec_edge.bench.machine import code_of, condition_flags, conditions, machine_of
 from segdec_edge.bench.run import WARM_UP, data_name
 from segdec_edge.bundle import Bundle, read_bundle
-from segdec_edge.files import require_place, write_atomic
+from segdec_edge.files import make_folder, require_place, write_atomic
 from segdec_edge.timing import COLD, Sitting, Times, Turn, drift_flag, sit_down, stage_of
 
 PICTURES = 8
@@ -74,14 +81,15 @@ def main() -> None:
     for path in (asked.out, asked.markdown):
         if path is not None:
             require_place(path)
-    before = conditions()
-    asked.work.mkdir(parents=True, exist_ok=True)
     bundles = [read_bundle(path) for path in asked.bundles]
+    require_its_checkpoint(bundles[0], asked.checkpoint)
+    if not python_of(PLAIN_VENV).exists():
+        raise PeerError(f"what all are compared with is not installed: python benchmarks/peers/install.py {PLAIN_VENV}")
+    before = conditions()
+    make_folder(asked.work)
     given = material(bundles[0], asked.data, asked.subset, asked.work.resolve(), asked.limit)
     found = Found()
     entrants = made_ready(asked, bundles, given, found)
-    if not python_of(PLAIN_VENV).exists():
-        raise PeerError(f"what all are compared with is not installed: python benchmarks/peers/install.py {PLAIN_VENV}")
     entrants = [ready for one in entrants if (ready := judged(one, given, asked.threads, found)) is not None]
     if all(one.name != PLAIN for one in entrants):
         raise PeerError(f"{PLAIN}, which all are compared with, does not run: {found.not_run[PLAIN]}")
@@ -94,7 +102,9 @@ def main() -> None:
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("bundles", type=Path, nargs="+", help="ours; the first names split and size")
+    parser.add_argument(
+        "bundles", type=Path, nargs="+", help="ours; the first names split, size and the checkpoint's threshold"
+    )
     parser.add_argument("--data", help="the data set; none: the one trained on")
     parser.add_argument("--subset", default="test")
     parser.add_argument("--limit", type=int, help="judge so many defective and so many good pictures alone, for a try")
