@@ -25,7 +25,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from entry import one_line
+from entry import one_line, require_rounds
 from turns import Contender, serve
 
 from segdec_edge.bench.machine import code_of, conditions, machine_of
@@ -212,8 +212,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     asked = parser.parse_args()
     paths = sorted(path for path in asked.pictures.rglob("*") if path.suffix in (".jpg", ".png"))[:16]
-    from segdec_edge.files import require_place  # not at the top: an earlier checkout has none
+    from segdec_edge.files import require_place, write_atomic  # not at the top: an earlier checkout has none
 
+    require_rounds(asked.rounds, 1)
+    require_rounds(asked.frames, 1, "frames")
     read_bundle(asked.bundle)
     if asked.output:
         require_place(asked.output)
@@ -235,7 +237,7 @@ def main() -> None:
             "before": before.model_dump(), "after": conditions().model_dump(), "code": code_of().model_dump(),
             "report": report, "turns": samples,
         }  # fmt: skip
-        asked.output.write_text(json.dumps(record, indent=1, default=str) + "\n")
+        write_atomic(asked.output, json.dumps(record, indent=1, default=str) + "\n")
 
 
 def _in_turns(asked: argparse.Namespace, checkouts: dict[str, Path | None], folders: dict[str, Path]) -> dict[str, Any]:

@@ -23,13 +23,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from entry import earlier, one_line
+from entry import earlier, one_line, require_folder, require_rounds
 from scale_fit import fit, plot_svg
 from scale_points import ledger_curves
 
 from segdec_edge.bench.machine import code_of, conditions, machine_of
 from segdec_edge.bundle import read_bundle
-from segdec_edge.files import write_atomic
+from segdec_edge.files import require_place, write_atomic
 
 HERE = Path(__file__).resolve().parent
 BACKENDS = ("onnxruntime", "openvino")
@@ -156,7 +156,6 @@ def _bundle(place: Path, wanted: dict[str, Any]) -> Path:
 
 
 def save(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, (json.dumps(record, indent=1, default=str) + "\n").encode())
 
 
@@ -184,8 +183,9 @@ def main() -> None:
         if asked.bundle is None:
             raise SystemExit("the axis cameras needs --bundle PARTS.bundle. Give one, or name other --axes")
         read_bundle(asked.bundle)
-    if asked.folder is not None and not asked.folder.is_dir():
-        raise SystemExit(f"--folder {asked.folder}: no such folder")
+    require_folder(asked.folder)
+    require_rounds(asked.frames, 1, "frames")
+    require_place(asked.output)
     record = earlier(asked.output, "scale") or {}
     runs = record.setdefault("runs", [])
     runs.append(

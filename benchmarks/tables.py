@@ -25,6 +25,7 @@ from pathlib import Path
 from segdec_edge.bench.record import read_record
 from segdec_edge.bench.text import markdown, summary
 from segdec_edge.errors import ConfigError
+from segdec_edge.files import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
@@ -40,7 +41,7 @@ def main() -> None:
     for path in stale:
         print(f"{path.relative_to(ROOT)}: {'not up to date. Run make tables' if asked.check else 'filled'}")
         if not asked.check:
-            path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+            write_atomic(path, filled(path.read_text(encoding="utf-8")))
     sys.exit(1 if asked.check and stale else 0)
 
 
@@ -63,4 +64,6 @@ def _own_text(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    from entry import one_line
+
+    one_line(main)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 pytest.importorskip("sklearn")
 
 from benchmarks.peers import prepare
+from benchmarks.peers.install import ROOT
 from benchmarks.peers.prepare import Material, digest_of, require_its_checkpoint, ultralytics_training
 from segdec_edge.bundle import (
     Bundle,
@@ -101,3 +105,12 @@ def test_a_checkpoint_belongs_to_the_bundle(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=said) as caught:
             require_its_checkpoint(bundle_of(tmp_path, 1, checkpoint=named), checkpoint)
         assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_is_not_there_is_named_before_anything_is_prepared(tmp_path: Path) -> None:
+    bundle = bundle_of(tmp_path, 1)
+    command = [sys.executable, "-m", "benchmarks.peers.run", "none.pt", str(bundle.path), "-o", "r.json"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, "--work", "work"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("run.py: none.pt: no such file")
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "work").exists()
