@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
     require_rounds(asked.rounds, asked.sittings)
+    require_rounds(asked.repeats, 1, "repeats")
     require_place(asked.out)
     record = begun(asked)
     with tempfile.TemporaryDirectory() as folder:

@@ -72,7 +72,8 @@ def main() -> None:
         for tree in trees.values():  # a fresh checkout has none, and PYTHONDONTWRITEBYTECODE leaves none
             compile_dir(tree / "segdec_edge", quiet=1)
         record: dict[str, Any] = {
-            "benchmark": "startup", "rounds": asked.rounds, "sittings": asked.sittings,
+            "benchmark": "startup", "rounds": asked.rounds // asked.sittings * asked.sittings,
+            "sittings": asked.sittings,
             "machine": machine_of().model_dump(mode="json"), "code": code_of().model_dump(mode="json"),
             "conditions": conditions().model_dump(mode="json"),
         }  # fmt: skip

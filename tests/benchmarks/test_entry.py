@@ -46,6 +46,7 @@ def test_only_its_own_record_is_gone_on_with(tmp_path: Path) -> None:
 NOWHERE = "/dev/null/r.json"
 REFUSALS = [
     ("aa none.bundle -o r.json", "none.bundle: does not exist"),
+    ("aa none.bundle --repeats 0 -o r.json", "--repeats 0: wanted 1 or more"),
     ("archive_pace --folder none -o r.json", "none: no such folder"),
     (f"archive_pace -o {NOWHERE}", "cannot be written"),
     ("distil_step none.bundle -o r.json", "none.bundle: does not exist"),
