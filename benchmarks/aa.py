@@ -2,8 +2,9 @@
 
 Each repeat is a whole measurement as segdec bench makes it (sittings that open both anew, turns in shuffled order).
 Counted is how often the 95 % interval of the ratio holds 1, and how often the rule of --baseline calls the second of
-two successive repeats slower than the first, which it never should. The result is written after every repeat; an
-interrupted run goes on where it stopped, an altered one is refused.
+two successive repeats slower than the first, which it never should; aa_rule.py tells the same of repeats farther apart,
+and what share of true slowdowns the rule finds. The result is written after every repeat; an interrupted run goes on
+where it stopped, an altered one is refused.
 
     python benchmarks/aa.py compressed-int8.bundle -o benchmarks/results/aa.json
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from aa_rule import rule_on, rule_table
 from entry import earlier, one_line, require_rounds
 from scipy.stats import binom
 
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
     require_rounds(asked.rounds, asked.sittings)
+    require_rounds(asked.repeats, 1, "repeats")
     require_place(asked.out)
     record = begun(asked)
     with tempfile.TemporaryDirectory() as folder:
@@ -64,6 +67,7 @@ def main() -> None:
             while len(done) < asked.repeats:
                 done.append([np.round(one, 4).tolist() for one in repeat(first, second, len(done), asked)])
                 record["results"][backend] = counted(done, backend)
+                record["markdown"] = rule_table(record)
                 record["after"] = conditions().model_dump(mode="json")
                 write_atomic(asked.out, json.dumps(record) + "\n")
 
@@ -138,6 +142,7 @@ def counted(repeats: Repeats, backend: str) -> dict[str, Any]:
         "ratios": [[one.ratio, one.low, one.high] for one in intervals],
         "alarms_between_successive_repeats": alarms,
         "successive": len(successive),
+        "rule": rule_on(repeats),
     }
 
 

@@ -20,10 +20,11 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
+from entry import one_line, require_folder
 
 from segdec_edge import __version__
 from segdec_edge.data.synthetic.canvas import smooth_noise
-from segdec_edge.files import write_atomic, write_together
+from segdec_edge.files import require_place, write_atomic, write_together
 from segdec_edge.outputs.archive import Archive
 from segdec_edge.pictures import overlay
 from segdec_edge.types import Frame, Label, Pixels, Verdict
@@ -99,6 +100,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to write; on the disk to be measured")
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
+    require_folder(asked.folder)
+    require_place(asked.out)
     cv2.setNumThreads(1)
     record: dict[str, object] = {
         "segdec_edge": __version__,
@@ -115,8 +118,8 @@ def main() -> None:
             found = {"steps": taken, "parts_per_s": parts_per_s(Path(place), pixels, heatmap)}
         record[f"{side}x{side}"] = found
         print(side, json.dumps(found, indent=1), flush=True)
-    asked.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_atomic(asked.out, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

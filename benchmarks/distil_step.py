@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from entry import one_line, require_rounds
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +28,7 @@ from segdec_edge.deploy.graph_read import read_network
 from segdec_edge.deploy.network import Conv, Network, operations
 from segdec_edge.deploy.torch_network import TorchNetwork, planes_of
 from segdec_edge.doctor import examine
+from segdec_edge.files import require_place, write_atomic
 from segdec_edge.timing import COLD, Sitting, Times, quantile, ratio_interval, sit_down, stage_of
 
 OURS, PEER = "ours", "torch's own convolutions"
@@ -50,6 +52,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
+    require_rounds(asked.rounds * SITTINGS, SITTINGS)
+    require_place(asked.out)
     torch.set_num_threads(asked.threads)
     bundle = read_bundle(asked.bundle)
     network, size_hw = read_network(bundle.model_path.read_bytes()), bundle.spec.size_hw
@@ -70,7 +74,7 @@ def main() -> None:
         "cores": examine().cores,
         "versions": {"segdec-edge": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-    asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_atomic(asked.out, json.dumps(found, indent=1) + "\n")
     print(f"{OURS} {quantile(ours, 0.5):.0f} ms, {PEER} {quantile(peer, 0.5):.0f} ms: {ratio}")
 
 
@@ -105,4 +109,4 @@ def turn(net: TorchNetwork, pixels: np.ndarray) -> Callable[[int], Times]:
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

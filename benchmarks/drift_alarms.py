@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from entry import one_line, read_record, require_rounds
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from segdec_edge.config.drift import DriftConfig
+from segdec_edge.files import require_place, write_atomic
 from segdec_edge.profile import Spread, quantile_edges, spread_of
 from segdec_edge.station.drift import _CLIP, _Figure, _figure
 
@@ -198,12 +200,15 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--lines", type=int, default=200)
     parser.add_argument("--cost", action="store_true", help="Only time the watch anew; keep the rest of the results.")
+    parser.add_argument("-o", "--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
+    require_rounds(asked.lines, 1, "lines")
+    require_place(asked.out)
     config = DriftConfig()
     check_same(config)
     if asked.cost:
-        kept = json.loads(RESULTS.read_text(encoding="utf-8"))
-        write({**kept, "cost_us_a_part_and_figure": round(cost_us(config), 2)})
+        kept = read_record(asked.out)
+        write(asked.out, {**kept, "cost_us_a_part_and_figure": round(cost_us(config), 2)})
         return
     quiet, told = [], []
     for kind in KINDS:
@@ -220,12 +225,12 @@ def main() -> None:
         "delays": told,
         "cost_us_a_part_and_figure": round(cost_us(config), 2),
     }
-    write(result)
+    write(asked.out, result)
 
 
-def write(result: dict[str, object]) -> None:
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+def write(path: Path, result: dict[str, object]) -> None:
+    write_atomic(path, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

@@ -19,11 +19,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from entry import one_line, require_rounds
+
 from segdec_edge import __version__
 from segdec_edge.bundle import read_bundle
 from segdec_edge.deploy.engine import BATCHES, build_engine
 from segdec_edge.doctor import examine
 from segdec_edge.errors import SegdecError
+from segdec_edge.files import require_place, write_atomic
 from segdec_edge.runtime.tensorrt_api import TensorRt, find_tensorrt
 
 
@@ -66,6 +69,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("-o", "--out", type=Path, default=Path("benchmarks/results/engine_build.json"))
     options = parser.parse_args()
+    require_rounds(options.repeats, 1, "repeats")
+    require_place(options.out)
+    for bundle in options.bundles:
+        read_bundle(bundle)
 
     targets = options.targets.split(",")
     tensorrt = find_tensorrt() if targets == ["current"] else find_tensorrt("tensorrt_rtx")
@@ -94,8 +101,8 @@ def main() -> None:
         "segdec-edge": __version__,
         "python": platform.python_version(),
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_atomic(options.out, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

@@ -4,7 +4,8 @@
         -o benchmarks/results/frame_path.json
 
 The station replays pictures at a rate below what the backend takes, so nothing waits in a queue. Stages are medians of
-wall time; `around` is the time from a frame's capture to its verdict less inference. Wall time leaves out what other
+wall time; `around` is each frame's own time from capture to verdict less its own inference, the median of all frames
+with an interval over the turns. Wall time leaves out what other
 threads do meanwhile, so the processor time of each thread is told too, and once more with a backend that answers at
 once: all that is left then is the station's own. The peer is the plain PyTorch inference of the network as trained; the
 goal is 5 % of it for everything around inference. --before: another checkout of the package, in the same turns.
@@ -17,7 +18,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -25,7 +26,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from entry import one_line
+from entry import one_line, require_rounds
 from turns import Contender, serve
 
 from segdec_edge.bench.machine import code_of, conditions, machine_of
@@ -71,6 +72,26 @@ class TimedCamera:
 
     def __exit__(self, *error: Any) -> None:
         self._camera.__exit__(*error)
+
+
+class FrameTimes:
+    """The station's statistics, which also keep what each judged frame took around its inference, ms.
+
+    Frame by frame: two quantiles of a histogram with buckets of 1 % cannot tell a millisecond apart from latencies.
+    """
+
+    def __init__(self, statistics: Any) -> None:
+        self._statistics = statistics
+        self.around_ms: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._statistics, name)
+
+    def add(self, verdict: Any, *, lost: bool = False, stage_ms: Mapping[str, float] | None = None) -> None:
+        infer_ms = (stage_ms or {}).get("infer")
+        if not lost and infer_ms is not None:
+            self.around_ms.append(verdict.latency_ms - infer_ms)
+        self._statistics.add(verdict, lost=lost, stage_ms=stage_ms)
 
 
 class NullBackend:
@@ -135,6 +156,7 @@ def _station_run(
     ledger = Ledger(config.ledger.path, run_id)
     recorder = Recorder(ledger, open_archive(config.archive), alarms=alarms)
     station = run.make_station(config, recorder, run_id, alarms)
+    station._statistics = frames_kept = FrameTimes(station._statistics)
     meter = ThreadMeter()
     began = time.monotonic()
     summary = station.run(on_ready=meter.start)
@@ -149,7 +171,7 @@ def _station_run(
         "latency_ms": {"p50": summary.latency_p50_ms, "p99": summary.latency_p99_ms},
         "read_and_decode_ms": {"p50": reads.quantile_ms(0.5), "p99": reads.quantile_ms(0.99)},
         "stages_ms": stages,
-        "around_ms": (summary.latency_p50_ms or 0.0) - stages["infer"]["p50"],
+        "around_ms": [round(one, 4) for one in frames_kept.around_ms],
         "processor_ms_per_frame": {name: spent * 1e3 / count for name, spent in meter.stop().items()},
     }
 
@@ -212,8 +234,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     asked = parser.parse_args()
     paths = sorted(path for path in asked.pictures.rglob("*") if path.suffix in (".jpg", ".png"))[:16]
-    from segdec_edge.files import require_place  # not at the top: an earlier checkout has none
+    from segdec_edge.files import require_place, write_atomic  # not at the top: an earlier checkout has none
 
+    require_rounds(asked.rounds, 1)
+    require_rounds(asked.frames, 1, "frames")
     read_bundle(asked.bundle)
     if asked.output:
         require_place(asked.output)
@@ -235,7 +259,7 @@ def main() -> None:
             "before": before.model_dump(), "after": conditions().model_dump(), "code": code_of().model_dump(),
             "report": report, "turns": samples,
         }  # fmt: skip
-        asked.output.write_text(json.dumps(record, indent=1, default=str) + "\n")
+        write_atomic(asked.output, json.dumps(record, indent=1, default=str) + "\n")
 
 
 def _in_turns(asked: argparse.Namespace, checkouts: dict[str, Path | None], folders: dict[str, Path]) -> dict[str, Any]:
@@ -253,13 +277,30 @@ def _in_turns(asked: argparse.Namespace, checkouts: dict[str, Path | None], fold
     return samples
 
 
+def over_turns(turns: Sequence[Sequence[float]]) -> tuple[float, tuple[float, float] | None]:
+    """The median of all frames, and its 95 % interval, for which whole turns are drawn; None with one turn.
+
+    Turns with more frames than the shortest give their first ones.
+    """
+    from segdec_edge.timing import cluster_error, student  # not at the top: an earlier checkout has none
+
+    count = min(map(len, turns))
+    values = np.array([one[:count] for one in turns])
+    middle, error = float(np.median(values)), cluster_error(values)
+    if error is None:
+        return middle, None
+    reach = student(len(turns) - 1) * error
+    return middle, (middle - reach, middle + reach)
+
+
 def _report(samples: dict[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
     peer_ms = median(one for turn in samples.get("plain PyTorch", [[0.0]]) for one in turn)
     report: dict[str, Any] = {"plain_pytorch_ms": peer_ms} if asked.peer else {}
     for name, turns in samples.items():
         if name == "plain PyTorch":
             continue
-        row: dict[str, Any] = {"around_ms": median(one["around_ms"] for one in turns)}
+        around_ms, interval = over_turns([one["around_ms"] for one in turns])
+        row: dict[str, Any] = {"around_ms": around_ms, "around_ms_interval": interval}
         row["read_and_decode_ms"] = median(one["read_and_decode_ms"]["p50"] for one in turns)
         row["stages_ms"] = {
             stage: median(one["stages_ms"][stage]["p50"] for one in turns) for stage in turns[0]["stages_ms"]

@@ -26,11 +26,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from entry import one_line, require_rounds
 
 from segdec_edge import __version__
 from segdec_edge.cameras.aravis import AravisCamera
 from segdec_edge.config.camera import AravisConfig
 from segdec_edge.errors import CameraError, CameraIdle, CameraLost, FrameLost
+from segdec_edge.files import require_place, write_atomic
 from segdec_edge.types import Frame, Pixels
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -291,6 +293,9 @@ def main(make: Callable[[AravisConfig, Whole], Line] = CameraLine) -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--parts", type=int, default=500)
     asked = parser.parse_args()
+    require_rounds(asked.parts, 2, "parts", "halves")
+    if asked.out:
+        require_place(asked.out)
     record = {
         "segdec_edge": __version__,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
@@ -309,8 +314,8 @@ def main(make: Callable[[AravisConfig, Whole], Line] = CameraLine) -> None:
         record[name] = scenario()
         print(name, json.dumps(record[name], indent=2), flush=True)
     if asked.out:
-        asked.out.write_text(json.dumps(record, indent=2) + "\n")
+        write_atomic(asked.out, json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

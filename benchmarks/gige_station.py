@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import gige
+from entry import one_line
 from gige import AWAY, BACKOFF_S, FRAME_TIMEOUT_S, Outcomes, Whole
 
 from segdec_edge.cameras import open_camera
@@ -116,4 +117,4 @@ def _kind(reason: str) -> str:
 
 
 if __name__ == "__main__":
-    gige.main(StationLine)
+    one_line(partial(gige.main, StationLine))

@@ -19,7 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from entry import one_line
+
+from segdec_edge.data.spec import open_dataset
 from segdec_edge.doctor import examine
+from segdec_edge.files import make_folder, require_place, write_atomic
 from segdec_edge.outputs.ledger import read_rows
 
 PACKAGES = ("segdec-edge", "torch", "onnx", "onnxruntime", "openvino", "numpy", "opencv-python")
@@ -77,6 +81,9 @@ def main() -> None:
     parser.add_argument("--size", default="704x256")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
+    require_place(arguments.output)
+    open_dataset(f"kolektor:{arguments.data}")
+    make_folder(arguments.work)
     work, spec, commands = arguments.work, f"kolektor:{arguments.data}", []
     segdec(
         commands, "train", "--data", spec, "--preset", "kolektor", "--fold", arguments.fold, "--size", arguments.size,
@@ -104,11 +111,11 @@ def main() -> None:
     }
     # Where the pictures lay on the machine that measured is nobody's business.
     text = json.dumps(record, indent=1).replace(str(arguments.data.resolve()), "KolektorSDD")
-    arguments.output.write_text(text.replace(str(arguments.data), "KolektorSDD") + "\n")
+    write_atomic(arguments.output, text.replace(str(arguments.data), "KolektorSDD") + "\n")
     for backend, one in compared.items():
         ap = one["evaluation"]["average_precision"]
         print(f"{backend}: AP {ap:.4f}, {one['station_rows']} rows, {one['verdicts_that_differ']} verdicts differ")
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

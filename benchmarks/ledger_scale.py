@@ -14,6 +14,7 @@ import platform
 import resource
 import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -22,8 +23,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from entry import one_line, read_record, require_folder, require_rounds
 
 from segdec_edge import __version__
+from segdec_edge.files import require_place, write_atomic
 from segdec_edge.outputs import ledger_file
 from segdec_edge.outputs.archive import Archive
 from segdec_edge.outputs.ledger import Ledger, read_rows
@@ -266,7 +269,10 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", help="only these, the others as the file has them")
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
-    before = json.loads(asked.out.read_text()) if asked.steps and asked.out.exists() else {}
+    require_folder(asked.folder)
+    require_place(asked.out)
+    require_rounds(min(asked.sizes), 1, "sizes")
+    before = read_record(asked.out) if asked.steps and asked.out.exists() else {}
     record: dict[str, object] = before | {
         "segdec_edge": __version__,
         "sqlite": sqlite3.sqlite_version,
@@ -281,14 +287,16 @@ def main() -> None:
         "migration": lambda folder: migration(folder, 1_000_000),
         "archive_start": lambda folder: archive_start(folder, 100_000),
     }
+    if unknown := sorted(set(asked.steps or ()) - set(steps)):
+        sys.exit(f"--steps {unknown[0]}: unknown, wanted some of {', '.join(steps)}")
     for name, step in steps.items():
         if asked.steps and name not in asked.steps:
             continue
         with TemporaryDirectory(dir=asked.folder) as place:
             record[name] = step(Path(place))
         print(name, json.dumps(record[name], indent=1), flush=True)
-        asked.out.write_text(json.dumps(record, indent=1) + "\n")
+        write_atomic(asked.out, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

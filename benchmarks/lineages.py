@@ -17,6 +17,7 @@ from benchmarks.entry import one_line
 from segdec_edge import __version__
 from segdec_edge.bundle import read_bundle
 from segdec_edge.deploy.lineage import LineageStep, bundle_facts, value_at
+from segdec_edge.files import require_place, write_atomic
 
 KEPT = ("subset", "backend", "ap", "fp", "fn", "threshold", "pictures", "when")
 
@@ -26,12 +27,13 @@ def main() -> None:
     parser.add_argument("bundles", type=Path, nargs="+")
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
+    require_place(asked.out)
     found = [_bundle(path) for path in asked.bundles]
     lines = [line for one in found for line in _lines(one)]
     head = ["| trained on | step | model | AP | good rejected | missed | pictures |", "|---|---|---|---|---|---|---|"]
     table = "\n".join([*head, *lines]) + "\n"
     record = {"segdec_edge": __version__, "bundles": found, "markdown": table}
-    asked.out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomic(asked.out, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     print(table, end="")
 
 

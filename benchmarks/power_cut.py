@@ -25,8 +25,10 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
+from entry import one_line, require_folder, require_rounds
 
 from segdec_edge import __version__
+from segdec_edge.files import require_place, write_atomic
 from segdec_edge.outputs.archive import CLASSES, Archive
 from segdec_edge.outputs.ledger import read_rows
 from segdec_edge.outputs.ledger_check import check_ledger
@@ -73,6 +75,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to write; on the disk to be tried")
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
+    require_rounds(asked.rounds, 1)
+    require_folder(asked.folder)
+    require_place(asked.out)
     moments = random.Random(asked.seed)
     with TemporaryDirectory(dir=asked.folder) as name:
         base = Path(name)
@@ -92,7 +97,7 @@ def main() -> None:
             **judged(base, acknowledged),
             "rounds": rounds,
         }
-    asked.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_atomic(asked.out, json.dumps(record, indent=1) + "\n")
     print(json.dumps({name: value for name, value in record.items() if name != "rounds"}, indent=1))
 
 
@@ -118,4 +123,4 @@ def judged(base: Path, acknowledged: list[str]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from entry import one_line
 
 from segdec_edge import __version__
 from segdec_edge.cameras.opencv import open_rtsp
 from segdec_edge.config.camera import RtspConfig
 from segdec_edge.errors import CameraLost
+from segdec_edge.files import require_place, write_atomic
 from segdec_edge.types import Pixels
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -49,6 +51,8 @@ def main() -> None:
     if asked.consume:
         consume(*asked.consume)
         return
+    if asked.out is not None:
+        require_place(asked.out)
     runs = [measure(codec, transport, reader) for codec, transport in WAYS for reader in ("segdec", "plain")]
     record = {
         "segdec_edge": __version__,
@@ -62,7 +66,7 @@ def main() -> None:
     for run in runs:
         print(told(run))
     if asked.out is not None:
-        asked.out.write_text(json.dumps(record, indent=1) + "\n")
+        write_atomic(asked.out, json.dumps(record, indent=1) + "\n")
 
 
 def measure(codec: str, transport: str, reader: str) -> dict[str, Any]:
@@ -156,4 +160,4 @@ def told(run: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

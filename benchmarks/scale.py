@@ -3,11 +3,11 @@
     python benchmarks/scale.py --bundle PARTS.bundle -o benchmarks/results/scale.json --axes resolution,width
 
 Every point is a process of its own, written down at once: run it again and it goes on where it was killed; --again
-measures the chosen axes anew. The bundle is only for the cameras; networks for the other axes are untrained ones. The
-ledger's points are those of results/ledger_scale.json; --ledger-rows measures others, and those alone count then:
---axes ledger --ledger-rows 10000 100000 1000000 10000000 --folder DISK needs 8 GB there and, on a busy core, more than
-an hour. A knee is where the local exponent is farthest from the fitted one; `sigmas` says whether the samples' spread
-explains it.
+measures the chosen axes anew. An axis that was begun with other settings is refused. The bundle is only for the
+cameras; networks for the other axes are untrained ones. The ledger's points are those of results/ledger_scale.json;
+--ledger-rows measures others, and those alone count then: --axes ledger --ledger-rows 10000 100000 1000000 10000000
+--folder DISK needs 8 GB there and, on a busy core, more than an hour. A knee is where the local exponent is farthest
+from the fitted one; `sigmas` says whether the samples' spread explains it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from entry import earlier, one_line
+from entry import earlier, one_line, require_folder, require_rounds
 from scale_fit import fit, plot_svg
 from scale_points import ledger_curves
 
 from segdec_edge.bench.machine import code_of, conditions, machine_of
 from segdec_edge.bundle import read_bundle
-from segdec_edge.files import write_atomic
+from segdec_edge.files import require_place, write_atomic
 
 HERE = Path(__file__).resolve().parent
 BACKENDS = ("onnxruntime", "openvino")
@@ -48,6 +48,10 @@ AXES = {
 }
 _FOLDERS = re.compile(r"(?<![\w/])/(?:[^/\s:'\"]+/)+")
 """A record travels: names of files stay, folders do not."""
+SETTINGS = {"width": ("resolution", "batch"), "frames": ("cameras",), "bundle_sha256": ("cameras",)}
+"""What a point's cost depends on beside its size, and the axes it counts for. What only chooses the points is free."""
+DEFAULTS = {"width": 0.25, "frames": 48}
+"""Those of records from before settings were kept."""
 _POINT_S, _LEDGER_S = 1800, 4 * 3600
 
 
@@ -127,6 +131,27 @@ def lend_ledger(known: dict[str, Any], rows: Sequence[int]) -> None:
         known.update(earlier_ledger())
 
 
+def require_same(record: dict[str, Any], settings: dict[str, Any], axes: Sequence[str], path: Path) -> None:
+    """Ends the process where an axis that is to go on was measured with other settings; then writes down these.
+
+    A record from before they were kept has the defaults; its cameras' bundle is not known and not refused.
+    """
+    begun = {point["axis"] for point in record.get("points", {}).values() if "curves" in point}
+    known = dict(record.get("settings", DEFAULTS if begun else {}))
+    for name, value in settings.items():
+        counted = [axis for axis in SETTINGS[name] if axis in begun]
+        if not set(axes) & set(SETTINGS[name]) or (counted and name not in known):
+            continue
+        if counted and known[name] != value:
+            option = name.partition("_")[0]
+            sys.exit(
+                f"{path}: {counted[0]} was measured with another --{option} ({known[name]}, not {value})."
+                " Give another -o."
+            )
+        known[name] = value
+    record["settings"] = known
+
+
 def work(asked: argparse.Namespace, record: dict[str, Any], place: Path) -> None:
     known: dict[str, Any] = record.setdefault("points", {})
     if "ledger" in asked.axes:
@@ -156,7 +181,6 @@ def _bundle(place: Path, wanted: dict[str, Any]) -> Path:
 
 
 def save(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, (json.dumps(record, indent=1, default=str) + "\n").encode())
 
 
@@ -180,17 +204,21 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := sorted(set(asked.axes) - set(AXES)):
         raise SystemExit(f"no axis {', '.join(unknown)}, wanted some of {', '.join(AXES)}")
-    if "cameras" in asked.axes:
-        if asked.bundle is None:
-            raise SystemExit("the axis cameras needs --bundle PARTS.bundle. Give one, or name other --axes")
-        read_bundle(asked.bundle)
-    if asked.folder is not None and not asked.folder.is_dir():
-        raise SystemExit(f"--folder {asked.folder}: no such folder")
+    if "cameras" in asked.axes and asked.bundle is None:
+        raise SystemExit("the axis cameras needs --bundle PARTS.bundle. Give one, or name other --axes")
+    require_folder(asked.folder)
+    require_rounds(asked.frames, 1, "frames")
+    require_place(asked.output)
     record = earlier(asked.output, "scale") or {}
+    settings = {"width": asked.width, "frames": asked.frames}
+    if "cameras" in asked.axes:
+        settings["bundle_sha256"] = read_bundle(asked.bundle).meta.model.sha256
+    require_same(record, settings, asked.axes, asked.output)
     runs = record.setdefault("runs", [])
     runs.append(
         {
             "axes": asked.axes,
+            "settings": settings,
             "began": conditions().model_dump(),
             "machine": machine_of().model_dump(),
             "code": code_of().model_dump(),

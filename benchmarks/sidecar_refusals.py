@@ -17,10 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from entry import one_line
+
 from segdec_edge import __version__
 from segdec_edge.bundle import Bundle, read_bundle
 from segdec_edge.deploy.engine import build_engine
 from segdec_edge.errors import SegdecError
+from segdec_edge.files import require_place, write_atomic
 from segdec_edge.runtime.gpu import Gpu, current_gpu
 from segdec_edge.runtime.sidecar import Here, find_plan, plans_of, sidecar_of
 from segdec_edge.runtime.tensorrt import open_tensorrt
@@ -36,6 +39,9 @@ def main() -> None:
     parser.add_argument("other", type=Path, help="a bundle of another model, for the same pictures")
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
+    require_place(asked.out)
+    for bundle in (asked.bundle, asked.other):
+        read_bundle(bundle)
     tensorrt = find_tensorrt("tensorrt_rtx")
     here = Here(tensorrt.name, tensorrt.version, RTX_3060)
     newer = replace(here, version=(*tensorrt.version[:1], tensorrt.version[1] + 1, *tensorrt.version[2:]))
@@ -55,7 +61,7 @@ def main() -> None:
             provoked["no driver"] = lambda: open_tensorrt(built)
         said = {name: _said(name, provoke, folder) for name, provoke in provoked.items()}
     record = {"segdec_edge": __version__, "runtime": str(tensorrt), "said": said}
-    asked.out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(asked.out, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     for name, words in said.items():
         print(f"{name}: {words}")
 
@@ -105,4 +111,4 @@ def _without_sidecar(built: Bundle) -> Bundle:
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

@@ -24,9 +24,11 @@ from types import TracebackType
 
 import cv2
 import numpy as np
+from entry import one_line, require_rounds
 
 from segdec_edge.decision import Rule
 from segdec_edge.errors import EndOfStream
+from segdec_edge.files import require_place, write_atomic
 from segdec_edge.outputs.archive import Archive
 from segdec_edge.outputs.ledger import Ledger, counts
 from segdec_edge.station.grab import Source
@@ -103,10 +105,14 @@ class Memory(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
+        self._look()  # a run may be over within the first quarter of a second
         while not self._ended.wait(0.25):
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
-            self.samples.append((time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE") / 1e6, descriptors))
+            self._look()
+
+    def _look(self) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
+        self.samples.append((time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE") / 1e6, descriptors))
 
     def end(self) -> None:
         self._ended.set()
@@ -195,6 +201,9 @@ def main() -> None:
     parser.add_argument("--paced", type=int, default=20_000, help="frames at 250 a second, where no queue fills")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
+    require_rounds(options.frames, 10, "frames", "tenths")
+    require_rounds(options.paced, 1, "paced")
+    require_place(options.out)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         before = alone(opencv_loop, folder, options.frames // 10)
@@ -214,9 +223,9 @@ def main() -> None:
         "station_paced": paced,
         "plain_opencv_loop": [before, after],
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_atomic(options.out, json.dumps(result, indent=1) + "\n")
     print(json.dumps({key: value for key, value in result.items() if key != "versions"}, indent=1)[:3000])
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

@@ -31,7 +31,7 @@ import numpy as np
 
 from segdec_edge.bench.machine import code_of, conditions, machine_of
 from segdec_edge.bundle import read_bundle
-from segdec_edge.files import require_place
+from segdec_edge.files import require_place, write_atomic
 from segdec_edge.timing import COLD, Times, ratio_interval, sit_down, stage_of
 
 IMPORTS = {
@@ -56,7 +56,12 @@ _IMPORT = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|\s*(\S+)$", re.MULTILINE
 
 
 def main() -> None:
+    from entry import require_rounds  # a script's own folder; a test imports this as a package
+
     asked = arguments().parse_args()
+    require_rounds(asked.rounds, asked.sittings)
+    if asked.before is not None and not (asked.before / "segdec_edge").is_dir():
+        sys.exit(f"{asked.before}: is no checkout of this project. Make one: git worktree add {asked.before} COMMIT")
     read_bundle(asked.bundle)
     require_place(asked.out)
     if not pictures_in(asked.pictures):
@@ -67,7 +72,8 @@ def main() -> None:
         for tree in trees.values():  # a fresh checkout has none, and PYTHONDONTWRITEBYTECODE leaves none
             compile_dir(tree / "segdec_edge", quiet=1)
         record: dict[str, Any] = {
-            "benchmark": "startup", "rounds": asked.rounds, "sittings": asked.sittings,
+            "benchmark": "startup", "rounds": asked.rounds // asked.sittings * asked.sittings,
+            "sittings": asked.sittings,
             "machine": machine_of().model_dump(mode="json"), "code": code_of().model_dump(mode="json"),
             "conditions": conditions().model_dump(mode="json"),
         }  # fmt: skip
@@ -82,7 +88,7 @@ def main() -> None:
             prefix or "now": by_package(import_times(tree, station)) for prefix, tree in trees.items()
         }
     record["markdown"] = in_words(record) + "\n"
-    asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_atomic(asked.out, json.dumps(record, indent=1) + "\n")
     print(in_words(record))
 
 
@@ -113,7 +119,7 @@ def written(work: Path, asked: Any) -> Path:
 
 def measured(turns: Mapping[str, Any], asked: Any, names: Sequence[str]) -> dict[str, Any]:
     """Milliseconds of each stage by name: medians, raw samples, and the ratio to the same before."""
-    rng, rounds = np.random.default_rng(0), max(1, asked.rounds // asked.sittings)
+    rng, rounds = np.random.default_rng(0), asked.rounds // asked.sittings
     sittings = [
         sit_down(turns, rounds, rng, visit=COLD, warm_up=2 if number == 0 else 0, first_round=number * rounds)
         for number in range(asked.sittings)

@@ -22,6 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from entry import one_line, require_rounds
 
 from segdec_edge import __version__
 from segdec_edge.config.train import train_settings
@@ -29,6 +30,7 @@ from segdec_edge.data.folder import folder_dataset
 from segdec_edge.data.spec import parse_size
 from segdec_edge.data.stream import Examples, Memory
 from segdec_edge.doctor import examine
+from segdec_edge.files import require_place, write_atomic
 from segdec_edge.model.segdecnet import SegDecNet
 from segdec_edge.training.feeding import target_rule
 from segdec_edge.training.loop import Trainer
@@ -69,6 +71,10 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
+    require_rounds(arguments.epochs, 1, "epochs")
+    require_rounds(arguments.pictures, 1, "pictures")
+    if arguments.output:
+        require_place(arguments.output)
     settings = train_settings(
         {
             "data": "folder:made", "preset": "severstal", "size_hw": list(parse_size(arguments.size)), "batch": 1,
@@ -129,8 +135,8 @@ def main() -> None:
             "torch": torch.__version__, "threads": torch.get_num_threads(), "opencv": cv2.__version__,
             "python": platform.python_version(),
         }  # fmt: skip
-        arguments.output.write_text(json.dumps(record, indent=1, default=str) + "\n")
+        write_atomic(arguments.output, json.dumps(record, indent=1, default=str) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

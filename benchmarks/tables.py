@@ -1,7 +1,7 @@
 """Put the tables of committed benchmark records into README.md and benchmarks/README.md: no figure is ever typed.
 
 A block stands between two comments that name the record and how much of it is shown; other scripts' records bring their
-own text with them, under "markdown", and are shown as such:
+own text with them, under "markdown", and are shown as such; "rule" works out aa_rule.py's table from the raw samples:
 
     <!-- bench results/bench_kolektor_fold0.json summary -->
     <!-- bench end -->
@@ -22,13 +22,17 @@ import re
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from aa_rule import rule_table
+
 from segdec_edge.bench.record import read_record
 from segdec_edge.bench.text import markdown, summary
 from segdec_edge.errors import ConfigError
+from segdec_edge.files import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-BLOCK = re.compile(r"(<!-- bench (\S+) (summary|full|markdown) -->\n).*?(<!-- bench end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- bench (\S+) (summary|full|markdown|rule) -->\n).*?(<!-- bench end -->)", re.DOTALL)
 _TEXTS = {"summary": summary, "full": markdown}
 
 
@@ -40,7 +44,7 @@ def main() -> None:
     for path in stale:
         print(f"{path.relative_to(ROOT)}: {'not up to date. Run make tables' if asked.check else 'filled'}")
         if not asked.check:
-            path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+            write_atomic(path, filled(path.read_text(encoding="utf-8")))
     sys.exit(1 if asked.check and stale else 0)
 
 
@@ -52,7 +56,12 @@ def filled(text: str, folder: Path = ROOT / "benchmarks") -> str:
 def _shown(path: Path, how: str) -> str:
     if not path.is_file():
         return f"(`{path.name}` is not measured yet)\n"
-    return _own_text(path) if how == "markdown" else _TEXTS[how](read_record(path))
+    match how:
+        case "markdown":
+            return _own_text(path)
+        case "rule":
+            return rule_table(json.loads(path.read_text(encoding="utf-8")))
+    return _TEXTS[how](read_record(path))
 
 
 def _own_text(path: Path) -> str:
@@ -63,4 +72,6 @@ def _own_text(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    from entry import one_line
+
+    one_line(main)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from entry import one_line
+from entry import one_line, require_rounds
 from torch import Tensor, nn
 from torch.nn import functional
 from turns import Contender, serve
@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="another checkout of this project, in the same turns")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
+    require_rounds(arguments.steps, 2, "steps", "turns")
     size_hw = parse_size(arguments.size)
     from segdec_edge.files import require_place  # not at the top: an earlier checkout has none
 
@@ -239,7 +240,9 @@ def report(arguments: argparse.Namespace, turns: dict[str, list[dict[str, float]
             "threads": torch.get_num_threads(), "cpu": examine().cpu, "segdec-edge": __version__,
             "torch": torch.__version__, "python": platform.python_version(),
         }  # fmt: skip
-        arguments.output.write_text(json.dumps(record, indent=1, default=str) + "\n")
+        from segdec_edge.files import write_atomic
+
+        write_atomic(arguments.output, json.dumps(record, indent=1, default=str) + "\n")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,14 @@ from benchmarks.entry import one_line, require_rounds
 from benchmarks.peers.child import Child, PeerError, settle
 from benchmarks.peers.install import HERE, VENVS, python_of, site_packages, size_mb
 from benchmarks.peers.known import PLAIN, Entrant, chosen, other_methods, our_forms, plain_peers
-from benchmarks.peers.prepare import Material, anomalib_export, material, plain_export, ultralytics_training
+from benchmarks.peers.prepare import (
+    Material,
+    anomalib_export,
+    material,
+    plain_export,
+    require_its_checkpoint,
+    ultralytics_training,
+)
 from benchmarks.peers.table import (
     INFER,
     TOTAL,
@@ -48,7 +55,7 @@ from benchmarks.peers.table import (
 from segdec_edge.bench.machine import code_of, condition_flags, conditions, machine_of
 from segdec_edge.bench.run import WARM_UP, data_name
 from segdec_edge.bundle import Bundle, read_bundle
-from segdec_edge.files import require_place
+from segdec_edge.files import make_folder, require_place, write_atomic
 from segdec_edge.timing import COLD, Sitting, Times, Turn, drift_flag, sit_down, stage_of
 
 PICTURES = 8
@@ -74,14 +81,15 @@ def main() -> None:
     for path in (asked.out, asked.markdown):
         if path is not None:
             require_place(path)
-    before = conditions()
-    asked.work.mkdir(parents=True, exist_ok=True)
     bundles = [read_bundle(path) for path in asked.bundles]
+    require_its_checkpoint(bundles[0], asked.checkpoint)
+    if not python_of(PLAIN_VENV).exists():
+        raise PeerError(f"what all are compared with is not installed: python benchmarks/peers/install.py {PLAIN_VENV}")
+    before = conditions()
+    make_folder(asked.work)
     given = material(bundles[0], asked.data, asked.subset, asked.work.resolve(), asked.limit)
     found = Found()
     entrants = made_ready(asked, bundles, given, found)
-    if not python_of(PLAIN_VENV).exists():
-        raise PeerError(f"what all are compared with is not installed: python benchmarks/peers/install.py {PLAIN_VENV}")
     entrants = [ready for one in entrants if (ready := judged(one, given, asked.threads, found)) is not None]
     if all(one.name != PLAIN for one in entrants):
         raise PeerError(f"{PLAIN}, which all are compared with, does not run: {found.not_run[PLAIN]}")
@@ -94,7 +102,9 @@ def main() -> None:
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("bundles", type=Path, nargs="+", help="ours; the first names split and size")
+    parser.add_argument(
+        "bundles", type=Path, nargs="+", help="ours; the first names split, size and the checkpoint's threshold"
+    )
     parser.add_argument("--data", help="the data set; none: the one trained on")
     parser.add_argument("--subset", default="test")
     parser.add_argument("--limit", type=int, help="judge so many defective and so many good pictures alone, for a try")
@@ -177,7 +187,6 @@ def judged(one: Entrant, given: Material, threads: int, found: Found) -> Entrant
                 found.marks[one.name] = marks_of(given.labels, found.scores[one.name], one.threshold)
             else:
                 scores_of(child, given.files[:1])
-            found.peak_mib[one.name] = child.ask("memory")["peak_mib"]
     except PeerError as error:
         found.not_run[one.name] = told(str(error), given)
         return None
@@ -185,14 +194,13 @@ def judged(one: Entrant, given: Material, threads: int, found: Found) -> Entrant
 
 
 def scores_of(child: Child, files: Sequence[Path]) -> list[float]:
-    child.ask("pictures", files=[str(path) for path in files])
-    return [child.ask("judge", index=index)["score"] for index in range(len(files))]
+    return [child.ask("score", file=str(path))["score"] for path in files]
 
 
 def sitting(entrants: Sequence[Entrant], given: Material, asked: Any, number: int, found: Found) -> Sitting[str]:
     """One opening of all of them, in turns."""
     print(f"sitting {number + 1} of {asked.sittings}", flush=True)
-    rounds = max(1, asked.rounds // asked.sittings)
+    rounds = asked.rounds // asked.sittings
     files = [str(path) for path in given.files[:PICTURES]]
     with ExitStack() as stack:
         turns: dict[str, Turn] = {}
@@ -207,7 +215,10 @@ def sitting(entrants: Sequence[Entrant], given: Material, asked: Any, number: in
         for name, child in children.items():
             turns[name] = turn_of(child, pids, 0 if asked.cold else 1, found)
         rng = np.random.default_rng(number)
-        return sit_down(turns, rounds, rng, visit=COLD, warm_up=WARM_UP, first_round=number * rounds)
+        done = sit_down(turns, rounds, rng, visit=COLD, warm_up=WARM_UP, first_round=number * rounds)
+        for name, child in children.items():  # a fresh process that holds the timed pictures alone, alike for all
+            found.peak_mib[name] = max(found.peak_mib.get(name, 0.0), child.ask("memory")["peak_mib"])
+        return done
 
 
 def turn_of(child: Child, pids: Sequence[int], before: int, found: Found) -> Turn:
@@ -267,7 +278,7 @@ def write(asked: Any, entrants: Sequence[Entrant], sittings: Sequence[Sitting[st
     totals = {one.name: stage_of(sittings, one.name, TOTAL) for one in entrants}
     flags = [flag for flag in (*condition_flags(before, after, machine.cores), drift_flag(totals)) if flag]
     settings = {
-        "rounds": asked.rounds // asked.sittings * asked.sittings, "sittings": asked.sittings,
+        "rounds": rounds_run(asked), "sittings": asked.sittings,
         "threads": asked.threads, "warm_up": WARM_UP, "cold": asked.cold, "seconds": asked.seconds,
         "passes": asked.passes, "pictures_timed": PICTURES, "data": data_name(asked.data), "subset": asked.subset,
         "limit": asked.limit,
@@ -283,9 +294,9 @@ def write(asked: Any, entrants: Sequence[Entrant], sittings: Sequence[Sitting[st
     }  # fmt: skip
     text = markdown(rows, found.not_run, notes(asked, machine, flags))
     record["markdown"] = text
-    asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_atomic(asked.out, json.dumps(record, indent=1) + "\n")
     if asked.markdown:
-        asked.markdown.write_text(text, encoding="utf-8")
+        write_atomic(asked.markdown, text)
     print(text)
 
 
@@ -293,8 +304,9 @@ def notes(asked: Any, machine: Any, flags: Sequence[str]) -> list[str]:
     before = "no call before it (--cold)" if asked.cold else "one untimed call on the same picture just before it"
     return [
         f"a picture from decoded pixels in memory to the verdict, {asked.threads} threads each, {before};"
-        f" {asked.rounds} rounds in {asked.sittings} sittings, in turns, shuffled; every peer in its own process"
+        f" {rounds_run(asked)} rounds in {asked.sittings} sittings, in turns, shuffled; every peer in its own process"
         " and environment",
+        f"peak MiB: of a process that was opened anew, with the {PICTURES} timed pictures alone in its memory",
         f"pictures/s: {asked.threads} instances with one thread each",
         f"times faster: than {PLAIN}, whole picture: the ratio of the two p50, its interval from whole sittings",
         "install MB: all of the peer's site-packages, nothing else in them; lines: benchmarks/peers/snippets/, from a"
@@ -302,6 +314,11 @@ def notes(asked: Any, machine: Any, flags: Sequence[str]) -> list[str]:
         f"{machine.cpu}, {machine.cores} cores",
         *(f"DOUBT: {flag}" for flag in flags),
     ]
+
+
+def rounds_run(asked: Any) -> int:
+    """As many in every sitting."""
+    return int(asked.rounds // asked.sittings * asked.sittings)
 
 
 def told(reason: str, given: Material) -> str:

@@ -5,6 +5,7 @@ numpy alone, for it runs in every peer's own environment.
 {"do": "pictures", "files"}  → {"count"}; .npy files, as the camera gives them, kept in memory from then on
 {"do": "judge", "index", "before"} → {"total_ms", "infer_ms" (None: not told apart), "score", "defect"}; "before":
                                untimed calls on the same picture first
+{"do": "score", "file"}      → {"score"}; one .npy file, let go again: what is scored is never held together
 {"do": "flat_out", "seconds"} → {"pictures_per_s"}
 {"do": "memory"}             → {"peak_mib"}
 
@@ -50,6 +51,8 @@ class _Served:
                 return {"count": len(self._pictures)}
             case "judge":
                 return self._judged(self._picture(asked["index"]), asked.get("before", 0))
+            case "score":
+                return {"score": self._judged(np.load(asked["file"]), 0)["score"]}
             case "flat_out":
                 return {"pictures_per_s": self._flat_out(asked["seconds"])}
             case "memory":

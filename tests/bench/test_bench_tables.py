@@ -16,6 +16,8 @@ from segdec_edge.errors import ConfigError
 from tests.bench.made_records import made_line, made_record
 
 ROOT = Path(__file__).resolve().parents[2]
+IMPORTED = {"aa_rule.py", "entry.py", "turns.py", "scale_fit.py", "scale_points.py"}
+"""Of the benchmarks those that are no scripts of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +66,6 @@ def test_every_script_and_record_has_its_command() -> None:
     assert records and not [name for name in records if f"results/{name}" not in commands]
     named = set(re.findall(r"benchmarks/([\w/]+\.py)", commands))
     assert named and not [name for name in named if not (ROOT / "benchmarks" / name).exists()]
+    started = named | {f"{name.replace('.', '/')}.py" for name in re.findall(r"-m benchmarks\.([\w.]+)", commands)}
+    scripts = {path.name for path in (ROOT / "benchmarks").glob("*.py")} - IMPORTED
+    assert not sorted({*scripts, "peers/run.py"} - started), "without a command"

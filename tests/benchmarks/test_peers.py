@@ -6,7 +6,9 @@ import ast
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +21,9 @@ import torch
 from benchmarks.peers import child as child_module
 from benchmarks.peers.child import Child, PeerError, environment, settle
 from benchmarks.peers.install import HERE, names
-from benchmarks.peers.known import PLAIN, chosen, other_methods, our_forms, plain_peers
-from benchmarks.peers.run import share
+from benchmarks.peers.known import PLAIN, Entrant, chosen, other_methods, our_forms, plain_peers
+from benchmarks.peers.prepare import Material
+from benchmarks.peers.run import Found, judged, notes, scores_of, share, sitting
 from benchmarks.peers.table import changed_verdicts, lines_of, markdown, marks_of, picked_threshold, timed_row
 from segdec_edge.model.segdecnet import SegDecNet
 from segdec_edge.timing import Sitting
@@ -116,6 +119,43 @@ def test_a_child_answers(peer: Path) -> None:
         assert answer["total_ms"] > 0
         assert child.ask("flat_out", seconds=0.0)["pictures_per_s"] > 0
         assert child.ask("memory")["peak_mib"] > 1
+
+
+def material_of(folder: Path, pictures: int, side: int) -> Material:
+    files = tuple(folder / f"{number}.npy" for number in range(pictures))
+    for number, path in enumerate(files):
+        np.save(path, np.full((side, side), number, np.uint8))
+    labels = tuple(number % 2 == 1 for number in range(pictures))
+    return Material(folder, (side, side), 1, files, labels, files, labels)
+
+
+def test_memory_is_that_of_the_timed_pictures_alone(peer: Path) -> None:
+    given, found = material_of(peer, 40, 1400), Found()  # 40 pictures of 1.9 MiB, of which 8 are timed
+    mean = Entrant("mean", "mean", "any", Path("m"))
+    asked = SimpleNamespace(rounds=2, sittings=2, threads=1, cold=False)
+    ready = judged(mean, given, 1, found)
+    assert ready is not None and found.scores["mean"] == list(range(40)) and not found.peak_mib
+    bare = judged(replace(mean, name="bare", unjudged="random"), given, 1, found)
+    assert bare is not None
+    for number in range(asked.sittings):
+        sitting([ready, bare], given, asked, number, found)
+    assert found.peak_mib["mean"] == pytest.approx(found.peak_mib["bare"], abs=8)
+
+
+def test_a_scored_picture_is_let_go(peer: Path) -> None:
+    given = material_of(peer, 40, 1400)
+    with Child("mean", "any", peer) as child:
+        child.ask("open", model="m", threshold=5.0)
+        scores_of(child, given.files[:2])
+        before = child.ask("memory")["peak_mib"]
+        assert scores_of(child, given.files) == list(range(40))
+        assert child.ask("memory")["peak_mib"] < before + 8
+
+
+def test_the_notes_tell_the_rounds_that_were_run() -> None:
+    asked = SimpleNamespace(rounds=50, sittings=6, threads=2, cold=False)
+    text = " ".join(notes(asked, SimpleNamespace(cpu="a CPU", cores=2), []))
+    assert "48 rounds in 6 sittings" in text and "8 timed pictures" in text
 
 
 def test_a_child_that_ends_says_why(peer: Path) -> None:
