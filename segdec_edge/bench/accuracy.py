@@ -6,25 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from segdec_edge import bundle
 from segdec_edge.bench.forms import TORCH, Form, Peer, reference_key
 from segdec_edge.bench.lines import Entrant, key_of
 from segdec_edge.bench.record import Accuracy
 from segdec_edge.bench.stages import prepared
-from segdec_edge.data.samples import Dataset, Sample
 from segdec_edge.data.spec import open_dataset
-from segdec_edge.data.splits import Split
 from segdec_edge.deploy.gate import Exam, Marks, compare, exam_for, sit
+from segdec_edge.deploy.held_out import require_held_out
 from segdec_edge.errors import DataError, PictureError, SegdecError
-from segdec_edge.evaluation.evaluate import evaluate_scored
 from segdec_edge.evaluation.run import choose_samples
-from segdec_edge.evaluation.scoring import score_samples
-from segdec_edge.pictures import pixels_digest, prepare
-from segdec_edge.types import Backend, ModelSpec, Pixels, Prediction
+from segdec_edge.types import ModelSpec, Pixels, Prediction
 
-_LOOKED_AT = 8
 _STRANGER = "trained with another split: the pictures that the others are held to may have been trained on"
 
 
@@ -86,31 +80,10 @@ def _marks(form: Form, entrants: Sequence[Entrant], exam: Exam) -> dict[Entrant,
     try:
         with closing(form.open(None)) as peer:
             for entrant in entrants:
-                found[entrant] = _sit(_Candidate(peer, form.spec, form.backend), exam, entrant[1])
+                found[entrant] = sit(_Candidate(peer, form.spec, form.backend), exam, batch=entrant[1])
     except SegdecError as error:
         return {**dict.fromkeys(entrants, form.told(str(error))), **found}
     return found
-
-
-def _sit(backend: Backend, exam: Exam, batch: int) -> Marks:
-    """deploy.gate's exam in batches of that size, the last one smaller where pictures are left over."""
-    if batch == 1:
-        return sit(backend, exam)
-    scored, threshold = score_samples(backend, exam.samples, batch=batch), backend.spec.threshold
-    evaluation = evaluate_scored(scored, threshold=threshold, threshold_source="the bundle's")
-    told = evaluation.given.confusion
-    accuracy = bundle.Accuracy(
-        data=exam.data,
-        subset=exam.subset,
-        backend=backend.name,
-        ap=evaluation.average_precision,
-        fp=told.fp,
-        fn=told.fn,
-        threshold=threshold,
-        pictures=evaluation.count,
-        when=bundle.utc_now(),
-    )
-    return Marks(accuracy, evaluation, scored)
 
 
 def _told(marks: Marks | str, over: Marks | str, reference: str, is_reference: bool, defective: int) -> Accuracy:
@@ -148,31 +121,8 @@ def _exam(form: Form, path: Path, data: str, subset: str) -> Exam:
     from segdec_edge.model.checkpoint import load_checkpoint
 
     dataset, facts = open_dataset(data), load_checkpoint(path).facts
-    if subset == "train" or (subset == "all" and _holds_training(form.spec, facts, dataset)):
-        raise DataError(
-            f"{path}: {subset!r} pictures were trained on: accuracy on them says nothing. Choose --subset test or"
-            " validation."
-        )
+    require_held_out(facts, form.spec, dataset, subset, path)
     return Exam(dataset.spec, subset, tuple(choose_samples(dataset, facts, subset)))
-
-
-def _holds_training(spec: ModelSpec, facts: Mapping[str, Any], dataset: Dataset) -> bool:
-    """Whether a checkpoint was trained on some of it: its own data set, or one with the very pixels under the names."""
-    if "split" not in facts:
-        return False
-    settings, digests = facts.get("settings"), facts.get("train_digests")
-    if isinstance(settings, Mapping) and settings.get("data") == dataset.spec:
-        return True
-    names = set(Split.from_json(facts["split"]).train)
-    same = [sample for sample in dataset.samples if sample.name in names][:_LOOKED_AT]
-    return isinstance(digests, list | tuple) and any(_digest(sample, spec) in digests for sample in same)
-
-
-def _digest(sample: Sample, spec: ModelSpec) -> str | None:
-    try:
-        return pixels_digest(prepare(sample.read(), spec.size_hw, spec.channels))
-    except PictureError:
-        return None
 
 
 def _names(exam: Exam) -> list[str]:

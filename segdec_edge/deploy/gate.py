@@ -18,17 +18,16 @@ import numpy as np
 from segdec_edge.bundle import Accuracy, Bundle, Meta, ModelFacts, Step, require_replaceable, utc_now, write_bundle
 from segdec_edge.data.samples import Dataset, Sample
 from segdec_edge.data.spec import open_dataset
-from segdec_edge.data.splits import Split
 from segdec_edge.decision import Rule, is_defect
-from segdec_edge.errors import BackendError, BundleError, DataError, GateError, PictureError
+from segdec_edge.deploy.held_out import require_held_out, trained_on
+from segdec_edge.errors import BackendError, BundleError, DataError, GateError
 from segdec_edge.evaluation.evaluate import Evaluation, evaluate_scored
 from segdec_edge.evaluation.run import choose_samples
 from segdec_edge.evaluation.scoring import Progress, ScoredSample, score_samples
 from segdec_edge.evaluation.thresholds import logit
 from segdec_edge.files import temporary_folder
-from segdec_edge.pictures import pixels_digest, prepare
 from segdec_edge.runtime import FASTEST_FIRST, open_backend
-from segdec_edge.types import Backend, ModelSpec
+from segdec_edge.types import Backend
 
 MAX_AP_DROP = 0.1
 """In points of 100."""
@@ -38,7 +37,6 @@ more may be lost. Scores that all shift keep their AP and their recall, and woul
 ANY_LOSS = 100.0
 """A limit that nothing can go past: AP may then also be unknown."""
 _ROUNDING = 1e-9
-_LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
@@ -93,48 +91,17 @@ def exam_for(bundle: Bundle, data: str | None = None, subset: str = "test", back
     Raises BundleError where neither says which, DataError, also on pictures that were trained on.
     """
     dataset = dataset_of(bundle, data)
-    _require_held_out(bundle, dataset, subset)
-    return Exam(dataset.spec, subset, tuple(choose_samples(dataset, facts_of(bundle), subset)), backend)
+    facts = facts_of(bundle)
+    require_held_out(facts, bundle.spec, dataset, subset, bundle.path)
+    return Exam(dataset.spec, subset, tuple(choose_samples(dataset, facts, subset)), backend)
 
 
 def dataset_of(bundle: Bundle, data: str | None) -> Dataset:
     """The data set named, or the one that the bundle was trained on. Raises BundleError, DataError."""
-    spec = data or _trained_on(bundle)
+    spec = data or trained_on(bundle.meta.training)
     if spec is None:
         raise BundleError(f"{bundle.path}: does not say what it was trained on. Give it: --data folder:PATH")
     return open_dataset(spec)
-
-
-def _require_held_out(bundle: Bundle, dataset: Dataset, subset: str) -> None:
-    if subset == "train" or (subset == "all" and _holds_training(bundle, dataset)):
-        raise DataError(
-            f"{subset!r} pictures were trained on: a gate on them says nothing. Choose --subset test or validation."
-        )
-
-
-def _holds_training(bundle: Bundle, dataset: Dataset) -> bool:
-    """Whether it is the data set trained on, also by another path: a training picture's name with its very pixels."""
-    stored, digests = bundle.split(), bundle.meta.training.get("train_digests")
-    if stored is None or dataset.spec == _trained_on(bundle):
-        return stored is not None
-    if not isinstance(digests, list):
-        return False
-    names = set(Split.from_json(stored).train)
-    same = [sample for sample in dataset.samples if sample.name in names]
-    return any(_digest(sample, bundle.spec) in digests for sample in same[:_LOOKED_AT])
-
-
-def _digest(sample: Sample, spec: ModelSpec) -> str | None:
-    try:
-        return pixels_digest(prepare(sample.read(), spec.size_hw, spec.channels))
-    except PictureError:
-        return None
-
-
-def _trained_on(bundle: Bundle) -> str | None:
-    settings = bundle.meta.training.get("settings")
-    spec = settings.get("data") if isinstance(settings, dict) else None
-    return spec if isinstance(spec, str) else None
 
 
 def facts_of(bundle: Bundle) -> Mapping[str, Any]:
@@ -143,9 +110,9 @@ def facts_of(bundle: Bundle) -> Mapping[str, Any]:
     return {**bundle.meta.training, **({"split": split} if split else {})}
 
 
-def sit(backend: Backend, exam: Exam, progress: Progress | None = None) -> Marks:
-    """Score the exam's pictures. Raises BackendError."""
-    scored = score_samples(backend, exam.samples, progress)
+def sit(backend: Backend, exam: Exam, progress: Progress | None = None, batch: int = 1) -> Marks:
+    """Score the exam's pictures, so many at a time, the last ones fewer. Raises BackendError."""
+    scored = score_samples(backend, exam.samples, progress, batch=batch)
     threshold = backend.spec.threshold
     evaluation = evaluate_scored(scored, threshold=threshold, threshold_source="the bundle's")
     accuracy = Accuracy(
