@@ -135,6 +135,14 @@ def test_ledger_that_cannot_grow_leaves_every_part_accounted_for(pictures: Path,
     assert err.count("alarm ledger:") == 1
 
 
+@pytest.fixture
+def hangup_ends() -> Iterator[None]:
+    """As in a terminal; where the tests themselves run under nohup, what they start would ignore it too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @contextmanager
 def segdec_run(
     folder: Path, backend: str, *before: str, pipe_bytes: int | None = None
@@ -162,7 +170,7 @@ def segdec_run(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_the_command_on_a_real_runtime_ends_in_order(
-    pictures: Path, tmp_path: Path, backend: str, number: signal.Signals
+    pictures: Path, tmp_path: Path, hangup_ends: None, backend: str, number: signal.Signals
 ) -> None:
     pytest.importorskip(backend)
     with segdec_run(tmp_path, backend) as process:
