@@ -90,9 +90,7 @@ def main() -> None:
     given = material(bundles[0], asked.data, asked.subset, asked.work.resolve(), asked.limit)
     found = Found()
     entrants = made_ready(asked, bundles, given, found)
-    entrants = [ready for one in entrants if (ready := judged(one, given, asked.threads, found)) is not None]
-    if all(one.name != PLAIN for one in entrants):
-        raise PeerError(f"{PLAIN}, which all are compared with, does not run: {found.not_run[PLAIN]}")
+    entrants = all_judged(entrants, given, asked.threads, found)
     sittings = [sitting(entrants, given, asked, number, found) for number in range(asked.sittings)]
     if asked.seconds:
         windows(entrants, given, asked, found)
@@ -170,6 +168,17 @@ def opened(one: Entrant, given: Material, threads: int, place: int = 0) -> tuple
 def share(cores: Sequence[int], threads: int, place: int) -> list[int]:
     """`threads` cores of their own for each place; all where there are not so many."""
     return list(cores[place * threads : (place + 1) * threads]) or list(cores)
+
+
+def all_judged(entrants: Sequence[Entrant], given: Material, threads: int, found: Found) -> list[Entrant]:
+    """Those that run. Raises PeerError as soon as the plain one, which all are compared with, does not."""
+    ready = []
+    for one in sorted(entrants, key=lambda one: one.name != PLAIN):
+        if (scored := judged(one, given, threads, found)) is not None:
+            ready.append(scored)
+        elif one.name == PLAIN:
+            raise PeerError(f"{PLAIN}, which all are compared with, does not run: {found.not_run[PLAIN]}")
+    return ready
 
 
 def judged(one: Entrant, given: Material, threads: int, found: Found) -> Entrant | None:

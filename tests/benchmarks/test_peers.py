@@ -23,7 +23,7 @@ from benchmarks.peers.child import Child, PeerError, environment, settle
 from benchmarks.peers.install import HERE, names
 from benchmarks.peers.known import PLAIN, Entrant, chosen, other_methods, our_forms, plain_peers
 from benchmarks.peers.prepare import Material
-from benchmarks.peers.run import Found, judged, notes, scores_of, share, sitting
+from benchmarks.peers.run import Found, all_judged, judged, notes, scores_of, share, sitting
 from benchmarks.peers.table import changed_verdicts, lines_of, markdown, marks_of, picked_threshold, timed_row
 from segdec_edge.model.segdecnet import SegDecNet
 from segdec_edge.timing import Sitting
@@ -140,6 +140,18 @@ def test_memory_is_that_of_the_timed_pictures_alone(peer: Path) -> None:
     for number in range(asked.sittings):
         sitting([ready, bare], given, asked, number, found)
     assert found.peak_mib["mean"] == pytest.approx(found.peak_mib["bare"], abs=8)
+
+
+def test_a_plain_peer_that_does_not_run_ends_it_before_the_others_are_scored(peer: Path) -> None:
+    given, found = material_of(peer, 2, 8), Found()
+    fine, broken = Entrant("fine", "mean", "any", Path("m")), Entrant(PLAIN, "mean", "any", Path("broken"))
+    with pytest.raises(PeerError, match=f"{PLAIN}, which all are compared with, does not run: .*no such model"):
+        all_judged([fine, broken], given, 1, found)
+    assert not found.scores
+    assert [one.name for one in all_judged([fine, replace(broken, model=Path("m"))], given, 1, Found())] == [
+        PLAIN,
+        "fine",
+    ]
 
 
 def test_a_scored_picture_is_let_go(peer: Path) -> None:
