@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile, gettempdir, mkdtemp, mkstemp
 from typing import BinaryIO
@@ -154,6 +156,22 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StorageError(f"{path}: no permission to write there. Choose another folder, or change its owner.")
     return StorageError(f"{path}: cannot be written ({error.strerror or error}). Choose another place.")
+
+
+def take_lock(held: FileIO) -> None:
+    """Lock an open file for this process and write its number there; the system frees it when the process ends.
+
+    held: unbuffered, as a buffer would fail again at close on a full disk. Raises BlockingIOError where another process
+    holds it (see lock_holder), OSError where the file system has no locks or no room.
+    """
+    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    held.truncate(0)
+    held.write(f"{os.getpid()}\n".encode())
+
+
+def lock_holder(path: Path) -> str:
+    """The number of the process that holds a lock file, or "unknown"."""
+    return path.read_text(encoding="ascii", errors="replace").strip() or "unknown"
 
 
 def fsync_folder(path: Path) -> None:

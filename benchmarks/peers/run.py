@@ -53,8 +53,9 @@ from benchmarks.peers.table import (
     timed_row,
 )
 from segdec_edge.bench.machine import code_of, condition_flags, conditions, machine_of
-from segdec_edge.bench.run import WARM_UP, data_name
+from segdec_edge.bench.run import WARM_UP
 from segdec_edge.bundle import Bundle, read_bundle
+from segdec_edge.data.words import without_folders
 from segdec_edge.files import make_folder, require_place, write_atomic
 from segdec_edge.timing import COLD, Sitting, Times, Turn, drift_flag, sit_down, stage_of
 
@@ -289,7 +290,8 @@ def write(asked: Any, entrants: Sequence[Entrant], sittings: Sequence[Sitting[st
     settings = {
         "rounds": rounds_run(asked), "sittings": asked.sittings,
         "threads": asked.threads, "warm_up": WARM_UP, "cold": asked.cold, "seconds": asked.seconds,
-        "passes": asked.passes, "pictures_timed": PICTURES, "data": data_name(asked.data), "subset": asked.subset,
+        "passes": asked.passes, "pictures_timed": PICTURES,
+        "data": without_folders(asked.data or "") or None, "subset": asked.subset,
         "limit": asked.limit,
         "epochs": asked.epochs, "longest_wait_for_spinning_threads_s": found.waited_s,
     }  # fmt: skip

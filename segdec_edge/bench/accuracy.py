@@ -7,11 +7,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segdec_edge import bundle
 from segdec_edge.bench.forms import TORCH, Form, Peer, reference_key
 from segdec_edge.bench.lines import Entrant, key_of
 from segdec_edge.bench.record import Accuracy
 from segdec_edge.bench.stages import prepared
+from segdec_edge.bundle import read_bundle
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.deploy.gate import Exam, Marks, compare, exam_for, sit
 from segdec_edge.deploy.held_out import require_held_out
@@ -103,21 +103,21 @@ def _told(marks: Marks | str, over: Marks | str, reference: str, is_reference: b
 
 def exams_for(data: str | None, subset: str, forms: Sequence[Form]) -> Exams:
     """The exam of the first form, which all sit; a peer from elsewhere sits it too. Raises DataError, BundleError."""
-    own = [form for form in forms if form.source is not None]
+    own = [(form, form.source.path) for form in forms if form.source is not None]
     if data is None or not own:
         return Exams()
     known: dict[Path, Exam] = {}
-    for form in own:
-        if form.source is not None and form.source.path not in known:
-            known[form.source.path] = _exam(form, form.source.path, data, subset)
-    named = {form.key: _names(known[form.source.path]) for form in own if form.source is not None}
-    first = named[own[0].key]
+    for form, path in own:
+        if path not in known:
+            known[path] = _exam(form, path, data, subset)
+    named = {form.key: _names(known[path]) for form, path in own}
+    first = next(iter(named.values()))
     return Exams(next(iter(known.values())), frozenset(key for key, names in named.items() if names != first))
 
 
 def _exam(form: Form, path: Path, data: str, subset: str) -> Exam:
     if form.backend != TORCH:
-        return exam_for(bundle.read_bundle(path), data, subset)
+        return exam_for(read_bundle(path), data, subset)
     from segdec_edge.model.checkpoint import load_checkpoint
 
     dataset, facts = open_dataset(data), load_checkpoint(path).facts

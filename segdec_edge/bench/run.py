@@ -26,7 +26,7 @@ from segdec_edge.bench.record import BenchRecord, Ceiling, NotRun, Settings
 from segdec_edge.bench.roofline import best_of
 from segdec_edge.bench.stages import Trial, prepared, require_room, try_form, turn_of
 from segdec_edge.bench.throughput import Crew, Window, crews_of, window
-from segdec_edge.data.words import take_apart
+from segdec_edge.data.words import without_folders
 from segdec_edge.doctor import examine
 from segdec_edge.errors import ConfigError
 from segdec_edge.timing import CALLS, COLD, Sitting, Turn, Visit, drift_flag, restless_flag, sit_down
@@ -154,7 +154,7 @@ class _Run:
             threads=job.threads,
             pictures=pictures,
             source_hw=(source_hw[0], source_hw[1]),
-            data=data_name(job.data),
+            data=without_folders(job.data or "") or None,
             subset=job.subset if job.data else None,
             window_s=job.window_s,
         )
@@ -164,8 +164,8 @@ class _Run:
         real, passed = exams.pictures(_PICTURES, list(distinct.values()))
         if real:
             skipped = f"; passed over, as they cannot be judged: {', '.join(passed)}" if passed else ""
-            words = f"{len(real)} {self.job.subset} pictures of {data_name(self.job.data)}, as the camera gives them"
-            return real, words + skipped
+            name = without_folders(self.job.data or "")
+            return real, f"{len(real)} {self.job.subset} pictures of {name}, as the camera gives them{skipped}"
         if not forms:
             return [np.zeros((1, 1), np.uint8)], "none"
         spec = forms[0].spec
@@ -273,16 +273,6 @@ def made_pictures(count: int, size_hw: tuple[int, int], channels: int, seed: int
         grey = noise.clip(0, 255).astype(np.uint8)
         pictures.append(grey if channels == 1 else np.repeat(grey[..., None], 3, axis=2))
     return pictures
-
-
-def data_name(spec: str | None) -> str | None:
-    """A data set's spec without the folders above it: a record travels."""
-    if spec is None:
-        return None
-    words = take_apart(spec)
-    if words.path is None or spec.startswith("synthetic:"):
-        return spec
-    return ",".join([f"{words.kind}:{words.path.name}", *(f"{key}={value}" for key, value in words.options.items())])
 
 
 def _note_refusals(form: Form, trial: Trial, not_run: list[NotRun]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -169,33 +167,3 @@ def train_settings(values: Mapping[str, Any], source: str = "settings") -> Train
     if "epochs" not in values and merged.get("items") in by_items:
         merged["epochs"] = by_items[merged["items"]]
     return check(TrainSettings, merged, source)
-
-
-_OPTIONS = re.compile(r"(,[a-z_]+=[^,]*)+$")
-
-
-def changed_settings(asked: TrainSettings, stored: Mapping[str, Any], free: Iterable[str]) -> list[str]:
-    """Settings in which an earlier run (its model_dump) differs, as "rate = 0.1 (now 0.2)"; free ones do not count.
-
-    What the earlier run did not know yet had its default. One data set may be named by two paths, and may have moved:
-    a folder of the same name counts as the earlier one where that is gone.
-    """
-    now = asked.model_dump(mode="json")
-    before = {name: one.default for name, one in TrainSettings.model_fields.items()} | dict(stored)
-    changed = [key for key in now if key not in {*free, "data"} and now[key] != before[key]]
-    if not _same_data(now["data"], before["data"]):
-        changed.insert(0, "data")
-    return [f"{key} = {before[key]} (now {now[key]})" for key in changed]
-
-
-def _same_data(now: str, before: str) -> bool:
-    (kind, path), (kind_before, path_before) = _absolute(now), _absolute(before)
-    if (kind, path) == (kind_before, path_before):
-        return True
-    gone = not Path(_OPTIONS.sub("", path_before)).exists()
-    return kind == kind_before and Path(path).name == Path(path_before).name and gone
-
-
-def _absolute(spec: str) -> tuple[str, str]:
-    kind, _, rest = str(spec).partition(":")
-    return kind, os.path.realpath(os.path.expanduser(rest))  # noqa: PTH111 - a path with its options behind it

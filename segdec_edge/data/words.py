@@ -39,3 +39,12 @@ def take_apart(spec: str) -> SpecWords:
     if len(dict(pairs)) < len(pairs):
         raise DataError(f"{spec!r}: a key stands there twice, wanted each once. Remove one.")
     return SpecWords(kind if colon else "", from_home(path) if path else None, dict(pairs))
+
+
+def without_folders(spec: str) -> str:
+    """The spec with the last folder alone of its path, for records that travel. Raises DataError as take_apart."""
+    words = take_apart(spec)
+    if words.path is None:
+        return spec
+    options = "".join(f",{key}={value}" for key, value in words.options.items())
+    return f"{words.kind}:{words.path.name}{options}"

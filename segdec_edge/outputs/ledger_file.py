@@ -6,7 +6,6 @@ Version 2 orders by `number`, which grows by one with every row: boards without 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from tempfile import TemporaryFile
 from typing import NamedTuple
 
 from segdec_edge.errors import LedgerFull, OutputError, StorageError
-from segdec_edge.files import fsync_folder, make_folder
+from segdec_edge.files import fsync_folder, lock_holder, make_folder, take_lock
 
 SCHEMA_VERSION = 2
 BUSY_S = 5.0
@@ -209,16 +208,14 @@ def lock(path: Path) -> FileIO:
     beside = path.with_name(path.name + ".lock")
     try:
         make_folder(path.parent)
-        held = beside.open("ab", buffering=0)  # a buffer would fail again at close on a full disk
+        held = beside.open("ab", buffering=0)
     except StorageError as error:
         full = isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_ROOM
         raise (LedgerFull if full else OutputError)(str(error)) from error
     except OSError as error:
         raise OutputError(f"{beside}: cannot be opened ({error.strerror}). Choose another ledger path.") from error
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held.truncate(0)
-        held.write(f"{os.getpid()}\n".encode())
+        take_lock(held)
     except OSError as error:
         held.close()
         raise _not_locked(path, beside, error) from error
@@ -304,9 +301,9 @@ def _not_locked(path: Path, beside: Path, error: OSError) -> OutputError:
         return LedgerFull(f"{path}: the disk is full, the ledger cannot be locked. Free some space and start again.")
     if not isinstance(error, BlockingIOError):
         return OutputError(f"{path}: the ledger cannot be locked ({error.strerror}). Use another local disk.")
-    holder = beside.read_text(encoding="ascii", errors="replace").strip() or "unknown"
     return OutputError(
-        f"{path}: another station writes to this ledger (process {holder}). Stop it, or use another ledger."
+        f"{path}: another station writes to this ledger (process {lock_holder(beside)}). Stop it, or use another"
+        " ledger."
     )
 
 

@@ -121,6 +121,8 @@ def open_table(key: str, kind: str, *, one_class: bool = False) -> Table:
         case "severstal":
             values = _BEST if key == "IV" else {**_BEST, **_SEVERSTAL_SMALL}
             return replace(table, values=values, notes=(_BEST_NOTE, _SEVERSTAL_NOTE))
+        case "kolektor" if key != "II":
+            return replace(table, values={"items": max(_KOLEKTOR_END_TO_END)})  # so that "all" is table II's first row
         case _:
             return table
 

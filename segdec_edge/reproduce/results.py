@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segdec_edge.config.train import TrainSettings, changed_settings
+from segdec_edge.config.train import TrainSettings
 from segdec_edge.errors import ConfigError, DataError
 from segdec_edge.reproduce.plan import AVERAGED, Job, without_effect
+from segdec_edge.training.changed import changed_settings
 
 Result = Mapping[str, Any]
 # Settings that do not shape a result; average_epochs is compared by what was evaluated, see `evaluated`.

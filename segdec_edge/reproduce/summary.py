@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from segdec_edge.data.words import without_folders
 from segdec_edge.evaluation.metrics import Confusion
 from segdec_edge.reproduce.notes import MARK
 from segdec_edge.reproduce.paper import Reported, Table
@@ -64,22 +65,16 @@ def to_json(table: Table, cells: Sequence[Cell], results: Sequence[Result], data
     return {
         "table": table.key,
         "title": table.title,
-        "data": anonymous(data),
+        "data": without_folders(data),
         "paper": {row.key: asdict(row.paper) for row in table.rows if row.paper},
         "cells": [asdict(cell) for cell in cells],
         "results": [_anonymous(one) for one in results],
     }
 
 
-def anonymous(spec: str) -> str:
-    """The spec with the last folder alone of its path."""
-    kind, colon, rest = spec.partition(":")
-    return f"{kind}{colon}{Path(rest).name}"
-
-
 def _anonymous(result: Result) -> Result:
     settings = result["settings"]
-    return {**result, "settings": {**settings, "data": anonymous(settings["data"]), "splits": None}}
+    return {**result, "settings": {**settings, "data": without_folders(settings["data"]), "splits": None}}
 
 
 def to_markdown(table: Table, cells: Sequence[Cell], notes: Sequence[str] = (), marked: Collection[str] = ()) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
+import errno
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from segdec_edge.errors import TrainingError
-from segdec_edge.files import storage_error
+from segdec_edge.files import lock_holder, storage_error, take_lock
 
 LOCK = "training.lock"
+_WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
 def hold(folder: Path, until: ExitStack, note: Callable[[str], None]) -> None:
@@ -21,19 +21,13 @@ def hold(folder: Path, until: ExitStack, note: Callable[[str], None]) -> None:
     """
     path = folder / LOCK
     try:
-        held = until.enter_context(path.open("ab", buffering=0))
-    except OSError as error:
-        raise storage_error(path, error) from error
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take_lock(until.enter_context(path.open("ab", buffering=0)))
     except BlockingIOError as error:
-        holder = path.read_text(encoding="ascii", errors="replace").strip() or "unknown"
         raise TrainingError(
-            f"{folder}: another process trains there (process {holder}). Wait for it or stop it, or choose another"
-            " folder."
+            f"{folder}: another process trains there (process {lock_holder(path)}). Wait for it or stop it, or choose"
+            " another folder."
         ) from error
     except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise storage_error(path, error) from error
         note(f"{folder}: cannot be locked ({error.strerror}). See to it that nothing else trains there.")
-        return
-    held.truncate(0)
-    held.write(f"{os.getpid()}\n".encode())

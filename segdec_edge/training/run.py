@@ -25,7 +25,7 @@ import torch
 
 from segdec_edge import __version__
 from segdec_edge.bundle import utc_now
-from segdec_edge.config.train import TrainSettings, changed_settings
+from segdec_edge.config.train import TrainSettings
 from segdec_edge.data.samples import with_masks
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.data.splits import Split, choose_split
@@ -41,6 +41,7 @@ from segdec_edge.pictures import light_of
 from segdec_edge.profile import NO_MODEL_FILE, Seen, profile_of
 from segdec_edge.training.allocation import keep_freed_memory
 from segdec_edge.training.average import TailAverage
+from segdec_edge.training.changed import changed_settings
 from segdec_edge.training.feeding import open_examples, require_divisible, require_same, source_range, survey
 from segdec_edge.training.lock import hold
 from segdec_edge.training.loop import EpochLosses, Trainer

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from segdec_edge.config.train import PRESETS, changed_settings, train_settings
+from segdec_edge.config.train import PRESETS, train_settings
 
 
 @pytest.mark.parametrize(
@@ -51,15 +49,3 @@ def test_presets_are_the_published_settings(preset: str) -> None:
 
 def test_every_preset_is_published_or_our_own() -> None:
     assert set(PRESETS) == {*PUBLISHED, "own"}
-
-
-def test_settings_of_an_earlier_run_are_compared_by_what_they_mean(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    asked = train_settings({"data": f"dagm:{tmp_path}/x,class=1", "rate": 0.2})
-    same = asked.model_dump(mode="json") | {"data": "dagm:../" + tmp_path.name + "/x,class=1", "device": "cuda"}
-    same.pop("flips")  # a run before there were any
-    assert changed_settings(asked, same, {"device"}) == []
-    assert changed_settings(asked, same, set()) == ["device = cuda (now auto)"]
-    assert changed_settings(asked, same | {"rate": 0.1}, {"device"}) == ["rate = 0.1 (now 0.2)"]
-    other = same | {"data": "dagm:x,class=2"}
-    assert changed_settings(asked, other, {"device"}) == [f"data = dagm:x,class=2 (now {asked.data})"]

@@ -51,6 +51,14 @@ def test_the_ablation_on_severstal_is_of_a_thousand_for_fifty_epochs(key: str) -
     assert all(row.paper and row.paper.pictures == ((1000, 1000), (1000, 1000)) for row in table.rows)
 
 
+@pytest.mark.parametrize("key", ["III", "V"])
+def test_all_four_on_kolektor_is_the_training_of_table_ii(key: str) -> None:
+    first = plan(open_table("II", "kolektor"), DATA, rows=["end-to-end-33"])
+    assert [one.settings for one in plan(open_table(key, "kolektor"), DATA, rows=["all"])] == [
+        one.settings for one in first
+    ]
+
+
 def test_severstal_is_evaluated_at_its_best_epoch_and_says_so() -> None:
     table = open_table("IV", "severstal")
     assert {job.variants for job in plan(table, "severstal:x")} == {(("ours", "best.pt"),)}

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segdec_edge.config.train import train_settings
+from segdec_edge.training.changed import changed_settings
+
+
+def test_settings_of_an_earlier_run_are_compared_by_what_they_mean(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = train_settings({"data": f"dagm:{tmp_path}/x,class=1", "rate": 0.2})
+    same = asked.model_dump(mode="json") | {"data": "dagm:../" + tmp_path.name + "/x,class=1", "device": "cuda"}
+    same.pop("flips")  # a run before there were any
+    assert changed_settings(asked, same, {"device"}) == []
+    assert changed_settings(asked, same, set()) == ["device = cuda (now auto)"]
+    assert changed_settings(asked, same | {"rate": 0.1}, {"device"}) == ["rate = 0.1 (now 0.2)"]
+    other = same | {"data": "dagm:x,class=2"}
+    assert changed_settings(asked, other, {"device"}) == [f"data = dagm:x,class=2 (now {asked.data})"]
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "same"),
+    [
+        ("kolektor:there/K", "kolektor:gone/K", True),
+        ("kolektor:there/K", "kolektor:gone/L", False),
+        ("kolektor:gone/K", "kolektor:there/K", False),  # the earlier one is still there: another data set
+        ("kolektor:there/K", "folder:gone/K", False),
+        ("dagm:there/K,class=1", "dagm:gone/K,class=2", False),
+        ("dagm:there/K", "dagm:gone/K,class=2", False),
+        ("synthetic:seed=1,n=20", "synthetic:seed=1,n=20", True),
+        ("synthetic:seed=1,n=20", "synthetic:seed=1,n=21", False),
+        ("synthetic:seed=1,n=20", "synthetic:", False),
+    ],
+)
+def test_a_data_set_may_have_moved(tmp_path: Path, monkeypatch, now: str, before: str, same: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there/K").mkdir(parents=True)
+    asked = train_settings({"data": now})
+    changed = changed_settings(asked, asked.model_dump(mode="json") | {"data": before}, set())
+    assert changed == ([] if same else [f"data = {before} (now {now})"])
