@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -113,14 +113,17 @@ class UnmaskedSample:
         return None
 
 
-def with_masks(samples: Sequence[Sample], count: int | None, seed: int) -> tuple[Sample, ...]:
+def with_masks(
+    samples: Sequence[Sample], count: int | None, seed: int, withheld: Collection[str] = ()
+) -> tuple[Sample, ...]:
     """The same samples, of which only `count` defective ones keep their mask (None: all), for mixed supervision.
 
-    Which ones depends on seed and names alone, and a smaller count keeps a subset of a larger one's.
-    Raises DataError where fewer have one.
+    withheld: names of those that keep none in any case. Which others do depends on seed and names alone, and a smaller
+    count keeps a subset of a larger one's. Raises DataError where fewer have one.
     """
+    samples = tuple(UnmaskedSample(one) if one.positive and one.name in withheld else one for one in samples)
     if count is None:
-        return tuple(samples)
+        return samples
     annotated = sorted(sample.name for sample in samples if sample.positive and sample.has_mask)
     if count > len(annotated):
         raise DataError(f"masks = {count}, but {len(annotated)} defective training pictures have one. Lower masks.")

@@ -21,12 +21,16 @@ SPLITS_FILE = "splits.json"
 
 @dataclass(frozen=True)
 class Split:
-    """Names of pictures in each subset, and in words how they were chosen."""
+    """Names of pictures in each subset, and in words how they were chosen.
+
+    withheld: defective training pictures whose mask is not to be used, where a published file says so.
+    """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
     how: str
+    withheld: tuple[str, ...] = ()
 
     def subset(self, name: str) -> tuple[str, ...]:
         """Raises DataError on a name other than train, validation, test."""
@@ -42,7 +46,7 @@ class Split:
         """Raises DataError where a key is missing."""
         try:
             subsets = {name: tuple(values[name]) for name in SUBSETS}
-            return Split(**subsets, how=str(values["how"]))
+            return Split(**subsets, how=str(values["how"]), withheld=tuple(values.get("withheld", ())))
         except (KeyError, TypeError) as error:
             raise DataError(f"not a split: {error} is missing, wanted {', '.join(SUBSETS)} and how.") from error
 
@@ -108,27 +112,22 @@ def published_split(
         for entries, test in zip((lists.train, lists.validation, lists.test), held_out, strict=True)
     )
     _refuse_shared(dataset, splits_file, (train, validation, test))
-    _refuse_unmasked(dataset, _resolved(dataset, lists.unmasked, splits_file, False), splits_file)
+    unmasked = _resolved(dataset, lists.unmasked, splits_file, False)
+    withheld = tuple(sample.name for sample in dataset.named(unmasked) if sample.positive and sample.has_mask)
     if lists.sized:
         _refuse_other_items(dataset, train, lists, items, splits_file)
         how = lists.how
     else:
         train, how = keep_positives(dataset, train, items, seed, lists.how)
-    return _filled(Split(train, validation, test, how))
+        withheld = tuple(name for name in withheld if name in train)
+    if withheld:
+        how += f", {len(withheld)} defective without mask"
+    return _filled(Split(train, validation, test, how, withheld))
 
 
 def _class_in(dataset: Dataset) -> int | None:
     words = take_apart(dataset.spec)
     return int(words.options["class"]) if words.kind == "dagm" else None
-
-
-def _refuse_unmasked(dataset: Dataset, names: tuple[str, ...], source: Path) -> None:
-    unused = [sample.name for sample in dataset.named(names) if sample.positive]
-    if unused:
-        raise DataError(
-            f"{source}: {len(unused)} defective training pictures are to be used without mask, first {unused[0]},"
-            " wanted a file that keeps all masks. Take that one, and say how many to keep: --set masks=10."
-        )
 
 
 def _refuse_other_items(

@@ -31,6 +31,11 @@ def refuse_other_split(split: Split, stored: Mapping[str, Any] | None, path: Pat
                 f"{path}: the data set changed since it was trained: {len(now - before)} pictures new in {subset},"
                 f" {len(before - now)} gone, first {min(now ^ before)}. Restore it, or choose another folder."
             )
+    if other := {*split.withheld} ^ {*earlier.withheld}:
+        raise ConfigError(
+            f"{path}: the splits file changed since it was trained: {len(other)} masks are used now that were not, or"
+            f" the other way, first {min(other)}. Restore it, or choose another folder."
+        )
 
 
 def refuse_other_pictures(digests: Sequence[str], stored: Sequence[str] | None, path: Path) -> None:

@@ -145,7 +145,7 @@ def _train(
         splits_file=settings.splits,
     )
     refuse_one_kind(dataset.named(split.train), settings.data)
-    train_samples = with_masks(dataset.named(split.train), settings.masks, settings.seed)
+    train_samples = with_masks(dataset.named(split.train), settings.masks, settings.seed, set(split.withheld))
     refuse_nothing_to_paste(train_samples, settings)
     if settings.keep == "best":
         refuse_unable_to_judge(dataset.named(split.validation))

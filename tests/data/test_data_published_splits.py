@@ -19,7 +19,12 @@ def steel(count: int = 20) -> Dataset:
     """Pictures p00, p01, … of one part each, the even ones defective."""
     return Dataset(
         "severstal:/sets/steel",
-        tuple(FileSample(f"p{at:02}", f"p{at:02}", at % 2 == 0, Path(f"p{at:02}.jpg")) for at in range(count)),
+        tuple(
+            FileSample(
+                f"p{at:02}", f"p{at:02}", at % 2 == 0, Path(f"p{at:02}.jpg"), Path("m.png") if at % 2 == 0 else None
+            )
+            for at in range(count)
+        ),
     )
 
 
@@ -207,10 +212,23 @@ def test_a_dagm_class_that_trains_on_its_test_is_refused(tmp_path: Path) -> None
         published_split(dagm(1), path, 0)
 
 
-def test_a_pickle_that_withholds_masks_is_refused(tmp_path: Path) -> None:
-    content = (pairs(pictures(0, 6)) | pairs(pictures(6, 12), False), pairs(pictures(14, 20)), set())
-    words = refusal(tmp_path / "split_6_3.pyb", content)
-    assert "3 defective training pictures are to be used without mask, first p06" in words
+def test_a_pickle_that_withholds_masks_names_them(tmp_path: Path) -> None:
+    content = (pairs(pictures(0, 6)) | pairs(pictures(6, 12), False), pairs(pictures(14, 20), False), set())
+    path = written(tmp_path / "split_6_3.pyb", content)
+    split = published_split(steel(), path, None)
+    assert split.withheld == ("p06", "p08", "p10")  # the good ones have no mask to withhold, the test is not trained on
+    assert split.how == "published split_6_3.pyb, 3 defective without mask"
+    assert Split.from_json(json.loads(json.dumps(split.to_json()))) == split
+    fewer = published_split(steel(), path, None, 2, seed=1)
+    assert set(fewer.withheld) == {*split.withheld} & {*fewer.train} != set()
+    folds = [sorted(pairs(pictures(0, 10))), sorted(pairs(pictures(10, 20), False))]
+    many = written(tmp_path / "split_33_0.pyb", (folds[::-1], folds))
+    assert [len(published_split(steel(), many, fold).withheld) for fold in (0, 1)] == [5, 0]
+
+
+def test_a_withheld_mask_of_no_picture_is_refused(tmp_path: Path) -> None:
+    words = refusal(tmp_path / "split_6_3.pyb", (pairs(pictures(0, 6)) | {("q1", False)}, pairs(pictures(14, 20))))
+    assert "1 entries are no picture or part of severstal:/sets/steel, first q1" in words
 
 
 def test_deeply_nested_lists_are_refused(file: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +16,13 @@ import torch
 
 from segdec_edge.data.samples import with_masks
 from segdec_edge.data.spec import open_dataset
+from segdec_edge.data.splits import Split
 from segdec_edge.data.targets import MIRRORS, TargetRule, make_example
 from segdec_edge.errors import ConfigError, DataError
 from segdec_edge.model.checkpoint import load_checkpoint
 from segdec_edge.training.augment import flipped
 from segdec_edge.training.average import TailAverage
+from segdec_edge.training.refusals import refuse_other_split
 from segdec_edge.training.run import AVERAGED, CHECKPOINT, EpochRecord, train
 from tests.training.made_parts import Quiet, equal, settings, weights
 
@@ -183,6 +188,37 @@ def test_fewer_masks_are_a_subset_and_good_parts_keep_theirs(parts: Path) -> Non
     assert kept[1] != {one.name for one in with_masks(samples, 2, seed=4) if one.positive and one.has_mask}
     with pytest.raises(DataError, match="masks = 9, but 8"):
         with_masks(samples, 9, seed=3)
+
+
+def test_masks_that_a_splits_file_withholds_are_not_trained_on(parts: Path, tmp_path: Path) -> None:
+    samples = open_dataset(f"folder:{parts}").samples
+    path = tmp_path / "split_8_5.pyb"
+
+    def training(name: str, withheld: int, **changes: Any) -> Mapping[str, torch.Tensor]:
+        defective = [one.name for one in samples if one.positive]
+        entries = [(one.name, one.name not in defective[:withheld]) for one in samples]
+        held_out = [(defective[-1], True), (entries.pop(0)[0], True)]
+        entries.remove(held_out[0])
+        path.write_bytes(pickle.dumps((entries, held_out)))
+        wanted = settings(parts, epochs=2, test=0.0, validation=0.0, splits=path, **changes)
+        return weights(train(wanted, tmp_path / name, Quiet(), resume=(tmp_path / name).exists()).checkpoint)
+
+    none, of_file = training("none", 0, masks=0), training("file", 7)
+    assert equal(none, of_file)
+    assert not equal(of_file, training("two", 5))
+    with pytest.raises(DataError, match="masks = 6, but 2 defective training pictures have one"):
+        training("more", 5, masks=6)
+
+
+def test_a_splits_file_that_withholds_other_masks_is_not_resumed_on() -> None:
+    now = Split(("a", "b"), (), ("c",), "x", ("a",))
+    refuse_other_split(now, now.to_json(), Path("run.pt"))
+    for stored in (Split(("a", "b"), (), ("c",), "x").to_json(), replace(now, withheld=("a", "b")).to_json()):
+        with pytest.raises(ConfigError, match=r"run\.pt: the splits file changed since it was trained: 1 masks"):
+            refuse_other_split(now, stored, Path("run.pt"))
+    stored = Split(("a", "b"), (), ("c",), "x").to_json()
+    stored.pop("withheld")  # a run before there were any
+    refuse_other_split(replace(now, withheld=()), stored, Path("run.pt"))
 
 
 def test_pictures_without_a_mask_train_the_decision_alone(parts: Path, tmp_path: Path) -> None:
