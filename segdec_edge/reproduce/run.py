@@ -16,7 +16,8 @@ from segdec_edge.reproduce.execute import run_all
 from segdec_edge.reproduce.notes import marked, notes
 from segdec_edge.reproduce.paper import open_table
 from segdec_edge.reproduce.plan import plan
-from segdec_edge.reproduce.summary import read_results, summarise, to_json, to_markdown
+from segdec_edge.reproduce.summary import read_results, summarise, to_json
+from segdec_edge.reproduce.text import to_markdown
 from segdec_edge.training.progress import TerminalObserver
 
 RESULTS, TABLE = "results.json", "table.md"
@@ -62,8 +63,8 @@ def reproduce_table(asked: Asked, console: Console, side_by_side: int | None) ->
     cells = summarise(table, jobs, asked.output)
     results = read_results(jobs, asked.output)
     told = notes(table, jobs, asked.changes, results)
-    record = to_json(table, cells, results, asked.data) | {"notes": told}
+    markdown = to_markdown(table, cells, results, told, marked(table, results))
+    record = to_json(table, cells, results, asked.data) | {"notes": told, "markdown": markdown}
     write_atomic(asked.output / RESULTS, json.dumps(record, indent=1) + "\n")
-    markdown = to_markdown(table, cells, told, marked(table, results))
     write_atomic(asked.output / TABLE, markdown)
     return markdown

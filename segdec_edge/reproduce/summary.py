@@ -1,4 +1,4 @@
-"""Results of a table's trainings side by side with the paper: JSON and Markdown. Trains nothing.
+"""Results of a table's trainings, summed up as the paper does. Trains nothing.
 
 As the paper: average precision is the mean over folds, false positives and negatives are summed over them; then mean
 and spread over seeds. A seed that lacks a fold is left out and named.
@@ -6,7 +6,7 @@ and spread over seeds. A seed that lacks a fold is left out and named.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -14,8 +14,7 @@ from typing import Any
 
 from segdec_edge.data.words import without_folders
 from segdec_edge.evaluation.metrics import Confusion
-from segdec_edge.reproduce.notes import MARK
-from segdec_edge.reproduce.paper import Reported, Table
+from segdec_edge.reproduce.paper import Table
 from segdec_edge.reproduce.plan import Job
 from segdec_edge.reproduce.results import Result, find_result
 
@@ -77,44 +76,6 @@ def _anonymous(result: Result) -> Result:
     return {**result, "settings": {**settings, "data": without_folders(settings["data"]), "splits": None}}
 
 
-def to_markdown(table: Table, cells: Sequence[Cell], notes: Sequence[str] = (), marked: Collection[str] = ()) -> str:
-    """A table for people: the paper's figure, then each variant's; an incomplete cell says what is missing.
-
-    marked: rows whose figure of the paper is not of the same pictures, as a note says.
-    """
-    variants = list(dict.fromkeys(cell.variant for cell in cells))
-    head = ["", "paper AP", "paper FP+FN"]
-    for variant in variants:
-        head += [f"{variant} AP", "FP+FN, best F", f"FP+FN, threshold of {_sources(cells, variant)} pictures"]
-    lines = [f"Table {table.key}: {table.title}", "", _line(head), _line(["---"] * len(head))]
-    for row in table.rows:
-        mine = {cell.variant: cell for cell in cells if cell.row == row.key}
-        if mine:
-            columns = [text for variant in variants for text in _columns(mine.get(variant), table)]
-            lines.append(_line([row.title, *_paper(row.paper, MARK if row.key in marked else ""), *columns]))
-    lines += _rates_lines(table, cells) if table.key == "I" else []
-    return "\n".join([*lines, *(line for note in notes for line in ("", note))]) + "\n"
-
-
-def _sources(cells: Sequence[Cell], variant: str) -> str:
-    found = sorted({source for cell in cells if cell.variant == variant for source in cell.threshold_from})
-    return " or ".join(found) or "training"
-
-
-def _rates_lines(table: Table, cells: Sequence[Cell]) -> list[str]:
-    """Table I as the paper prints it: 100 % of both rates on every class; ours at the best F-measure."""
-    head = ["class", "paper TPR", "paper TNR"] + [f"{cell.variant} {rate}" for cell in cells for rate in ("TPR", "TNR")]
-    lines = ["", _line(head), _line(["---"] * len(head))]
-    for fold in table.folds if table.unit == "class" else ():
-        ours = [f"{rate:.2f}" for cell in cells for rate in cell.rates.get(str(fold), ())]
-        lines.append(_line([str(fold), "100", "100", *(ours or [""] * 2 * len(cells))]))
-    if table.unit != "class":
-        lines.append(
-            _line(["", "", "", *(f"{rate:.2f}" for cell in cells for one in cell.rates.values() for rate in one)])
-        )
-    return lines
-
-
 def _cell(row: str, variant: str, jobs: Sequence[Job], output: Path) -> Cell:
     folds = {job.fold for job in jobs}
     whole, incomplete = {}, []
@@ -169,30 +130,3 @@ def _rates(results: Sequence[Result]) -> dict[str, tuple[float, float]]:
 
 def _counts(values: Mapping[str, int]) -> dict[str, int]:
     return {key: values[key] for key in ("tp", "fp", "fn", "tn")}
-
-
-def _columns(cell: Cell | None, table: Table) -> tuple[str, str, str]:
-    if cell is None or cell.average_precision is None:
-        return ("", "", "")
-    spread = f" ± {cell.spread:.2f}" if cell.spread is not None else ""
-    notes = [f"{len(cell.seeds)} seeds"] if len(cell.seeds) > 1 else []
-    if cell.folds < len(table.folds):
-        notes.append(f"{cell.folds} of {len(table.folds)} {'classes' if table.unit == 'class' else 'folds'}")
-    if cell.incomplete:
-        notes.append(f"without seed {', '.join(map(str, cell.incomplete))}: not finished")
-    note = f" ({'; '.join(notes)})" if notes else ""
-    return (f"{cell.average_precision:.2f}{spread}{note}", _sum(cell.best_f), _sum(cell.given))
-
-
-def _sum(errors: tuple[float, float] | None) -> str:
-    return "" if errors is None else f"{errors[0]:g}+{errors[1]:g}"
-
-
-def _paper(reported: Reported | None, mark: str) -> tuple[str, str]:
-    if reported is None or reported.average_precision is None:
-        return ("", "")
-    return (f"{reported.average_precision:g}{mark}", reported.errors)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

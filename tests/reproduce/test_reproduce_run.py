@@ -24,7 +24,8 @@ from segdec_edge.reproduce.paper import open_table
 from segdec_edge.reproduce.plan import Job, plan
 from segdec_edge.reproduce.results import FREE
 from segdec_edge.reproduce.run import RESULTS, TABLE, Asked, reproduce_table
-from segdec_edge.reproduce.summary import summarise, to_markdown
+from segdec_edge.reproduce.summary import read_results, summarise
+from segdec_edge.reproduce.text import to_markdown
 from segdec_edge.training.progress import TerminalObserver
 from segdec_edge.training.run import EpochRecord
 from tests.training.made_parts import write_parts
@@ -289,17 +290,27 @@ def test_folds_are_averaged_errors_summed_and_seeds_spread(tmp_path: Path) -> No
     assert cell.spread == pytest.approx(7.0710678)
     assert cell.best_f == (1.0, 1.0)
     assert (cell.seeds, cell.incomplete, cell.folds) == ((1, 2), (3,), 3)
-    last = to_markdown(table, [cell]).splitlines()[-1]
-    assert last.startswith(
+    told = to_markdown(table, [cell], read_results(jobs, tmp_path)).splitlines()
+    assert told[4].startswith(
         "| end to end, 10 items | 99.31 |  | 95.00 ± 7.07 (2 seeds; without seed 3: not finished) | 1+1"
     )
+    assert told[6:8] == [
+        "| each training | fold | seed | AP | FP+FN, best F | FP+FN, threshold picked before |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    assert told[8:] == [
+        f"| end to end, 10 items, ours | {fold} | {seed} | {100 * ap:.2f} | {fp}+{fn} | {fp}+{fn} |"
+        for (seed, fold), (ap, fp, fn) in figures.items()
+    ]
 
 
 def test_a_cell_of_fewer_folds_than_the_paper_says_so(tmp_path: Path) -> None:
     table = open_table("II", "kolektor")
     jobs = plan(table, "kolektor:x", rows=["end-to-end-33"], folds=[1])
     write_result(tmp_path, jobs[0])
-    assert "| 100.00 (1 of 3 folds) | 0+0 | 0+0 |" in to_markdown(table, summarise(table, jobs, tmp_path))
+    told = to_markdown(table, summarise(table, jobs, tmp_path), read_results(jobs, tmp_path))
+    assert "| 100.00 (1 of 3 folds) | 0+0 | 0+0 |" in told
+    assert "each training" not in told
 
 
 def test_a_job_survives_its_file(tmp_path: Path) -> None:
