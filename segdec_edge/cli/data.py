@@ -29,7 +29,9 @@ def data_split(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for train.txt, validation.txt and test.txt.")],
     fold: Annotated[int | None, typer.Option(help="A published fold instead of a random split.")] = None,
     items: Annotated[int | None, typer.Option(help="Published training set of so many items.")] = None,
-    splits: Annotated[Path | None, typer.Option(help="Published splits.json, if not beside the pictures.")] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="Published splits.json or .pyb, if not beside the pictures.")
+    ] = None,
     validation: Annotated[float, typer.Option(help="Share of parts for validation.")] = 0.0,
     test: Annotated[float, typer.Option(help="Share of parts held out.")] = 0.3,
     seed: Annotated[int, typer.Option(help="Seed of the random split.")] = 1337,
@@ -43,6 +45,7 @@ def data_split(
     split = choose_split(
         dataset, seed=seed, validation=validation, test=test, fold=fold, items=items, splits_file=splits
     )
+    console.print(split.how, markup=False)
     for path, count in write_lists(out, dataset, split).items():
         console.print(f"{path}: {count} pictures", markup=False)
 

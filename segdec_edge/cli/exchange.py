@@ -19,7 +19,9 @@ def import_checkpoint(
     data: Annotated[str | None, typer.Option(help="The data set it was trained on: evaluate it there.")] = None,
     fold: Annotated[int | None, typer.Option(help="Published fold it was trained on.")] = None,
     items: Annotated[int | None, typer.Option(help="Published training set of so many items.")] = None,
-    splits: Annotated[Path | None, typer.Option(help="Published split file, if not beside the pictures.")] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="Published splits.json or .pyb, if not beside the pictures.")
+    ] = None,
     size: Annotated[str | None, typer.Option(help="Input size it was trained at, HEIGHTxWIDTH.")] = None,
     report: Annotated[Path | None, typer.Option(help="Folder for the report; default: beside --out.")] = None,
 ) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from segdec_edge.config.load import Settings, check
 from segdec_edge.errors import ConfigError
+from segdec_edge.files import from_home
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -30,7 +31,7 @@ class TrainSettings(Settings):
     # Size of a published training set: KolektorSDD's item folders (33, 25, …, 5), else so many defective pictures
     # (Severstal's 3000, …, 300). None: all of it.
     items: Annotated[int, Field(ge=1)] | None = None
-    splits: Path | None = None
+    splits: Annotated[Path, AfterValidator(from_home)] | None = None
     # Mixed supervision: so many defective training pictures keep their mask, drawn by seed; the others contribute the
     # decision loss alone. None: all of them.
     masks: Annotated[int, Field(ge=0)] | None = None

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from segdec_edge.errors import DataError
+from segdec_edge.files import from_home
 
 _FULL_SIZE = "33"  # KolektorSDD's full protocol
-_SIZE = re.compile(r"split_(\d+)")
+_SIZE = re.compile(r"split_(\d+)_\d+")  # with one number it is that of the masks
+_PICKLED = "wanted (train, test) or (train, test, validation), each a list of (name, has mask), or as many such lists"
 _PLAIN = {("builtins", "set"): set, ("__builtin__", "set"): set, ("builtins", "frozenset"): frozenset}
 
 _UNREADABLE = (
@@ -52,13 +54,11 @@ def read_split_file(path: Path, fold: int | None, items: int | None, of_class: i
     of_class: from 1, for a data set of which the authors' files hold one list a class.
     Raises DataError on an unreadable file, a fold or size that is not in it, and folds whose test sets overlap.
     """
+    path = from_home(path)
     try:
-        content = _unpickled(path) if path.suffix == ".pyb" else json.loads(path.read_text(encoding="utf-8"))
-        return (
-            _pickled(path, content, fold, of_class)
-            if isinstance(content, tuple)
-            else _listed(path, content, fold, items)
-        )
+        if path.suffix == ".pyb":
+            return _pickled(path, _unpickled(path), fold, of_class)
+        return _listed(path, json.loads(path.read_text(encoding="utf-8")), fold, items)
     except DataError:
         raise
     except _UNREADABLE as error:
@@ -78,14 +78,17 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it holds {module}.{name}, wanted plain lists")
 
 
-def _unpickled(path: Path) -> tuple[Any, ...]:
+def _unpickled(path: Path) -> Any:
     with path.open("rb") as file:
-        return tuple(_PlainUnpickler(file).load())
+        return _PlainUnpickler(file).load()
 
 
-def _pickled(path: Path, content: Sequence[Any], fold: int | None, of_class: int | None) -> SplitLists:
+def _pickled(path: Path, content: Any, fold: int | None, of_class: int | None) -> SplitLists:
+    if not isinstance(content, (tuple, list)) or len(content) not in (2, 3):
+        raise TypeError(_PICKLED)
     train, test, validation = (*content, ()) if len(content) == 2 else content
-    many = isinstance(train, Sequence) and train and not _is_pair(next(iter(train)))
+    many = not _are_pairs(train)
+    _require_alike(many, train, test, validation)
     how = f"published {path.name}"
     if many and of_class is not None:
         _fold_of(path, fold, 1)
@@ -98,7 +101,11 @@ def _pickled(path: Path, content: Sequence[Any], fold: int | None, of_class: int
         _refuse_overlap(path, [_names(one) for one in test])
     if many:
         train, test, validation = train[number], test[number], validation[number] if validation else ()
-    unmasked = frozenset(name for (_, has_mask), name in zip(train, _names(train), strict=True) if not has_mask)
+    flags: dict[str, bool] = {}
+    for (_, has_mask), name in zip(train, _names(train), strict=True):
+        if flags.setdefault(name, bool(has_mask)) != has_mask:
+            raise ValueError(f"{name} stands there with and without mask")
+    unmasked = frozenset(name for name, has_mask in flags.items() if not has_mask)
     size = _SIZE.match(path.name)
     lists = SplitLists(_names(train), _names(validation), _names(test), how, bool(many), unmasked)
     return replace(lists, items=int(size[1]) if size else None)
@@ -110,15 +117,33 @@ def _class_of(path: Path, of_class: int, count: int) -> int:
     return of_class - 1
 
 
-def _listed(path: Path, content: Mapping[str, Any], fold: int | None, items: int | None) -> SplitLists:
+def _require_alike(many: bool, train: Any, test: Any, validation: Any) -> None:
+    """Raises TypeError where the three are not of one shape: each a list of pairs, or as many lists of them."""
+    subsets = [train, test, *([validation] if validation else [])]
+    if not many:
+        alike = all(_are_pairs(one) for one in subsets)
+    else:
+        alike = all(
+            isinstance(one, (tuple, list)) and len(one) == len(train) and all(_are_pairs(part) for part in one)
+            for one in subsets
+        )
+    if not alike:
+        raise TypeError(_PICKLED)
+
+
+def _listed(path: Path, content: Any, fold: int | None, items: int | None) -> SplitLists:
+    if not isinstance(content, Mapping):
+        raise TypeError("wanted train and test with lists of names")
     train, test, validation = content["train"], content["test"], content.get("validation", [])
     if not isinstance(train, Mapping):
         _fold_of(path, fold, 1)
         return SplitLists(_strings(train), _strings(validation), _strings(test), f"published {path.name}")
-    size = str(items) if items is not None else _FULL_SIZE if _FULL_SIZE in train else next(iter(train))
+    size = str(items) if items is not None else _FULL_SIZE if _FULL_SIZE in train else next(iter(train), "")
     if size not in train:
-        raise DataError(f"{path}: no training set of {items} items, wanted {', '.join(train)}.")
+        raise DataError(f"{path}: no training set of {items or 'any'} items, wanted {', '.join(train) or 'one'}.")
     number = _fold_of(path, fold, len(test))
+    if {len(train[size]), len(validation or test)} != {len(test)}:
+        raise ValueError(f"{len(test)} folds to test on and {len(train[size])} to train on, wanted as many")
     _refuse_overlap(path, [_strings(one) for one in test])
     checked = _strings(validation[number]) if validation else ()
     how = f"published fold {number}, {size} items"
@@ -143,8 +168,12 @@ def _refuse_overlap(path: Path, tests: Sequence[tuple[str, ...]]) -> None:
             )
 
 
-def _is_pair(value: object) -> bool:
-    return isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[0], (str, int))
+def _are_pairs(entries: Any) -> bool:
+    """Whether these are (name or number, has mask), each; nothing at all is."""
+    return isinstance(entries, (tuple, list, set, frozenset)) and all(
+        isinstance(one, (tuple, list)) and len(one) == 2 and type(one[0]) in (str, int) and one[1] in (True, False)
+        for one in entries
+    )
 
 
 def _names(entries: Iterable[Any]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -128,8 +128,13 @@ def with_masks(
     if count > len(annotated):
         raise DataError(f"masks = {count}, but {len(annotated)} defective training pictures have one. Lower masks.")
     order = np.random.default_rng([seed, 2]).permutation(annotated).tolist()
-    kept = set(order[:count])
-    return tuple(one if not one.positive or one.name in kept else UnmaskedSample(one) for one in samples)
+    left = set(order[count:])
+    return tuple(UnmaskedSample(one) if one.name in left else one for one in samples)
+
+
+def withheld_in(samples: Iterable[Sample]) -> tuple[str, ...]:
+    """Names of those that have a mask which with_masks() took from them."""
+    return tuple(one.name for one in samples if isinstance(one, UnmaskedSample) and one.sample.has_mask)
 
 
 @dataclass(frozen=True)

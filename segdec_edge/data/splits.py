@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from segdec_edge.data.published import SplitLists, read_split_file
-from segdec_edge.data.samples import Dataset, Sample
+from segdec_edge.data.samples import Dataset, Sample, with_masks
 from segdec_edge.data.words import take_apart
 from segdec_edge.errors import DataError
+from segdec_edge.files import from_home, sha256_of
 from segdec_edge.pictures import SUFFIXES
 
 SUBSETS = ("train", "validation", "test")
@@ -23,7 +24,8 @@ SPLITS_FILE = "splits.json"
 class Split:
     """Names of pictures in each subset, and in words how they were chosen.
 
-    withheld: defective training pictures whose mask is not to be used, where a published file says so.
+    withheld: defective training pictures whose mask is not to be used (mixed supervision); file_sha256: of the splits
+    file that it was read from, "" without one.
     """
 
     train: tuple[str, ...]
@@ -31,12 +33,17 @@ class Split:
     test: tuple[str, ...]
     how: str
     withheld: tuple[str, ...] = ()
+    file_sha256: str = field(default="", compare=False)
 
     def subset(self, name: str) -> tuple[str, ...]:
         """Raises DataError on a name other than train, validation, test."""
         if name not in SUBSETS:
             raise DataError(f"subset {name!r}, wanted {', '.join(SUBSETS)} or all.")
         return tuple(getattr(self, name))
+
+    def training(self, dataset: Dataset) -> tuple[Sample, ...]:
+        """The training pictures, without the masks that are withheld. Raises DataError where one is gone."""
+        return with_masks(dataset.named(self.train), None, 0, set(self.withheld))
 
     def to_json(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -46,7 +53,8 @@ class Split:
         """Raises DataError where a key is missing."""
         try:
             subsets = {name: tuple(values[name]) for name in SUBSETS}
-            return Split(**subsets, how=str(values["how"]), withheld=tuple(values.get("withheld", ())))
+            withheld, digest = tuple(values.get("withheld") or ()), str(values.get("file_sha256", ""))
+            return Split(**subsets, how=str(values["how"]), withheld=withheld, file_sha256=digest)
         except (KeyError, TypeError) as error:
             raise DataError(f"not a split: {error} is missing, wanted {', '.join(SUBSETS)} and how.") from error
 
@@ -122,7 +130,7 @@ def published_split(
         withheld = tuple(name for name in withheld if name in train)
     if withheld:
         how += f", {len(withheld)} defective without mask"
-    return _filled(Split(train, validation, test, how, withheld))
+    return _filled(Split(train, validation, test, how, withheld, sha256_of(from_home(splits_file))))
 
 
 def _class_in(dataset: Dataset) -> int | None:
@@ -139,7 +147,7 @@ def _refuse_other_items(
         by_name = "" if lists.items is None else f"{lists.items} by its name, "
         raise DataError(
             f"{source}: holds training sets of one size ({by_name}{there} defective pictures), so items = {items}"
-            " cannot be taken from it. Drop items, or give the file of that size."
+            " cannot be taken from it. Drop items (in a table choose other --rows), or give the file of that size."
         )
 
 

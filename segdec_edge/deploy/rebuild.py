@@ -86,8 +86,7 @@ def open_for_rebuilding(path: Path, data: str | None) -> Opened:
             f"{path}: does not say which pictures it was trained on; nothing may be fitted to those it is judged on."
             " Export it from a checkpoint that segdec train made."
         )
-    samples = dataset_of(bundle, data).named(Split.from_json(split).train)
-    opened = Opened(bundle, network, tuple(samples))
+    opened = Opened(bundle, network, Split.from_json(split).training(dataset_of(bundle, data)))
     _require_same(opened)
     return opened
 

@@ -198,7 +198,8 @@ def _load_weights(net: SegDecNet, state: Mapping[str, Tensor], path: Path) -> No
 
 def _shorten(lines: list[str]) -> str:
     first = re.sub(r"\s+", " ", lines[0]) if lines else "no reason given"
-    return f"{first[:200]} (and {len(lines) - 1} more)" if len(lines) > 1 else first[:200]
+    first = first[:200].rstrip(". ")  # torch ends its line with a full stop, as ours does
+    return f"{first} (and {len(lines) - 1} more)" if len(lines) > 1 else first
 
 
 def require_network(checkpoint: Checkpoint, path: Path, *, in_channels: int, width: float, norm: str) -> None:

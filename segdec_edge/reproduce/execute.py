@@ -22,6 +22,7 @@ from typing import Any
 
 from segdec_edge.config.train import train_settings
 from segdec_edge.data.spec import open_dataset
+from segdec_edge.data.splits import Split
 from segdec_edge.errors import TrainingError
 from segdec_edge.evaluation.run import evaluate_artefact
 from segdec_edge.files import make_folder, write_atomic
@@ -52,7 +53,7 @@ def find_training(output: Path, job: Job, said: Said) -> tuple[Job, Path]:
             continue
         own = {key: stored[key] for key in ("average_epochs", *without_effect(job.settings)) if key in stored}
         return replace(job, settings=job.settings.model_copy(update=own)), folder
-    return job, make_folder(output / job.folder)
+    return job, output / job.folder
 
 
 def run_job(job: Job, folder: Path, observer: Observer) -> None:
@@ -77,6 +78,7 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
             )
         finally:
             artefact.backend.close()
+        split = Split.from_json(artefact.facts["split"])
         result = {
             "row": job.row,
             "variant": variant,
@@ -84,6 +86,9 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
             "unit": job.unit,
             "seed": job.seed,
             "evaluated": evaluated(job, variant),
+            "split": split.how,
+            "splits_sha256": split.file_sha256,
+            "masks_withheld": len(split.withheld),
             "settings": job.settings.model_dump(mode="json", exclude=set(FREE)),
             "versions": artefact.facts["versions"],
             "device": artefact.facts["device"],
@@ -184,6 +189,7 @@ def _wish_to_stop() -> Iterator[list[int]]:
 
 
 def _start(job: Job, folder: Path) -> subprocess.Popen[bytes]:
+    make_folder(folder)
     write_atomic(folder / JOB, json.dumps(job_to_json(job), indent=1))
     with (folder / "output.log").open("ab") as log:
         return subprocess.Popen(

@@ -21,6 +21,7 @@ def notes(table: Table, jobs: Sequence[Job], changes: Mapping[str, Any], results
     measured = sorted({f"{one['precision']} on {one['device']}" for one in results})
     versions = sorted({", ".join(f"{name} {number}" for name, number in one["versions"].items()) for one in results})
     lines += [f"Measured in {'; '.join(measured)}; {'; '.join(versions)}."] if results else []
+    lines += [line for row in table.rows if (line := _withheld(row, results))]
     return lines + [line for row in table.rows if (line := _other_pictures(row, results))]
 
 
@@ -50,6 +51,12 @@ def _text(key: str, value: Any) -> str:
     if key == "splits" and value:
         return Path(value).name
     return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _withheld(row: Row, results: Sequence[Result]) -> str:
+    mine = [one for one in results if one["row"] == row.key and one.get("masks_withheld")]
+    told = dict.fromkeys(f"{one['masks_withheld']} of {one['positives']}" for one in mine)
+    return f"{row.title}: {', '.join(told)} defective training pictures without their mask." if told else ""
 
 
 def _other_pictures(row: Row, results: Sequence[Result]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from segdec_edge.data.words import take_apart
+from segdec_edge.errors import ConfigError
 from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.reproduce.execute import run_all
 from segdec_edge.reproduce.notes import marked, notes
@@ -53,7 +54,8 @@ def reproduce_table(asked: Asked, console: Console, side_by_side: int | None) ->
         seeds=asked.seeds,
         changes=asked.changes,
     )
-    make_folder(asked.output)
+    if side_by_side is None and not asked.output.is_dir():
+        raise ConfigError(f"{asked.output}: no such folder, wanted one with trainings of a table. Mend --out.")
     if side_by_side is not None:
 
         def say(text: str) -> None:
@@ -62,6 +64,7 @@ def reproduce_table(asked: Asked, console: Console, side_by_side: int | None) ->
         run_all(jobs, asked.output, lambda job: TerminalObserver(job.settings.total_epochs, console), say, side_by_side)
     cells = summarise(table, jobs, asked.output)
     results = read_results(jobs, asked.output)
+    make_folder(asked.output)
     told = notes(table, jobs, asked.changes, results)
     markdown = to_markdown(table, cells, results, told, marked(table, results))
     record = to_json(table, cells, results, asked.data) | {"notes": told, "markdown": markdown}

@@ -26,7 +26,7 @@ import torch
 from segdec_edge import __version__
 from segdec_edge.bundle import utc_now
 from segdec_edge.config.train import TrainSettings
-from segdec_edge.data.samples import with_masks
+from segdec_edge.data.samples import with_masks, withheld_in
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.data.splits import Split, choose_split
 from segdec_edge.data.stream import Examples
@@ -49,6 +49,7 @@ from segdec_edge.training.parallel import Ranks, joined
 from segdec_edge.training.refusals import (
     refuse_nothing_to_paste,
     refuse_one_kind,
+    refuse_other_file,
     refuse_other_pictures,
     refuse_other_split,
     refuse_unable_to_judge,
@@ -124,16 +125,14 @@ def _train(
     if there:  # before the checkpoint is read: another process may be writing the next one
         hold(output, held, observer.note)
     earlier = _earlier(output / CHECKPOINT, settings, resume=resume)
+    if earlier is not None:
+        refuse_other_file(settings.splits, earlier.facts.get("split"), output / CHECKPOINT)
     if earlier is not None and (finished := _finished(output, settings, earlier)):
         observer.note(f"{finished.checkpoint}: finished already, nothing to do")
         return finished
     hardware = choose_hardware(settings, ranks)
     if hardware.device.type == "cpu":
         keep_freed_memory()
-    if ranks.first:
-        make_folder(output)
-        if not there:
-            hold(output, held, observer.note)
     dataset = open_dataset(settings.data)
     split = choose_split(
         dataset,
@@ -145,7 +144,8 @@ def _train(
         splits_file=settings.splits,
     )
     refuse_one_kind(dataset.named(split.train), settings.data)
-    train_samples = with_masks(dataset.named(split.train), settings.masks, settings.seed, set(split.withheld))
+    train_samples = with_masks(split.training(dataset), settings.masks, settings.seed)
+    split = replace(split, withheld=withheld_in(train_samples))
     refuse_nothing_to_paste(train_samples, settings)
     if settings.keep == "best":
         refuse_unable_to_judge(dataset.named(split.validation))
@@ -153,6 +153,9 @@ def _train(
         refuse_other_split(split, earlier.facts.get("split"), output / CHECKPOINT)
     require_same(ranks, f"{settings.model_dump_json()} {split.to_json()} {earlier.epoch if earlier else 0}")
     if ranks.first:
+        make_folder(output)
+        if not there:
+            hold(output, held, observer.note)
         write_atomic(output / SPLIT, json.dumps(split.to_json(), indent=1))
     examples, validation = open_examples(settings, ranks, train_samples, dataset.named(split.validation))
     with examples, validation:

@@ -13,6 +13,7 @@ import pytest
 from segdec_edge.data.samples import Dataset, FileSample
 from segdec_edge.data.splits import Split, choose_split, published_split
 from segdec_edge.errors import DataError
+from segdec_edge.files import sha256_of
 
 
 def steel(count: int = 20) -> Dataset:
@@ -229,6 +230,72 @@ def test_a_pickle_that_withholds_masks_names_them(tmp_path: Path) -> None:
 def test_a_withheld_mask_of_no_picture_is_refused(tmp_path: Path) -> None:
     words = refusal(tmp_path / "split_6_3.pyb", (pairs(pictures(0, 6)) | {("q1", False)}, pairs(pictures(14, 20))))
     assert "1 entries are no picture or part of severstal:/sets/steel, first q1" in words
+
+
+LONG = [(f"p{at:02}", True) for at in range(12)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"train": LONG, "test": LONG},
+        (pictures(0, 12), pictures(14, 20)),
+        ([(*one, 3) for one in LONG], []),
+        ([LONG, LONG], LONG),
+        ([LONG, LONG], [LONG]),
+        ([LONG, LONG], [LONG, LONG], [LONG]),
+        ([("p00", None)], []),
+        ([("p00", "False")], []),
+        ([(True, True)], []),
+    ],
+)
+def test_a_pickle_of_another_shape_is_refused(tmp_path: Path, content: Any) -> None:
+    words = refusal(tmp_path / "split_33_33.pyb", content, fold=0)
+    assert "(wanted (train, test) or (train, test, validation), each a list of (name, has mask), or as many" in words
+
+
+def test_a_picture_with_and_without_mask_is_refused(tmp_path: Path) -> None:
+    words = refusal(tmp_path / "split_33_33.pyb", ([*LONG, ("p03", False)], [("p14", True)]))
+    assert "not a readable splits file (p03 stands there with and without mask)" in words
+    doubled = published_split(steel(), written(tmp_path / "x.pyb", ([*LONG, ("p03", True)], [("p14", True)])), None)
+    assert doubled.train == tuple(pictures(0, 12))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"train": {}, "test": []}, "no training set of any items, wanted one"),
+        ({"train": {"33": [["p00"], ["p01"]]}, "test": [["p02"]]}, "1 folds to test on and 2 to train on"),
+        (
+            {"train": {"33": [["p00"]]}, "test": [["p02"]], "validation": [["p03"], ["p04"]]},
+            "1 folds to test on and 1 to train on, wanted as many",
+        ),
+        ([1], "wanted train and test with lists of names"),
+    ],
+)
+def test_lists_of_folds_that_do_not_match_are_refused(file: Path, content: Any, words: str) -> None:
+    assert words in refusal(file, content, fold=0)
+
+
+def test_the_one_number_of_a_pickles_name_is_that_of_masks(tmp_path: Path) -> None:
+    folds = [LONG, [("p14", True)]]
+    path = written(tmp_path / "split_2.pyb", ([LONG[:6]], [folds[1]]))
+    with pytest.raises(DataError, match=r"of one size \(3 defective pictures\), so items = 2 cannot be taken from it"):
+        published_split(steel(), path, 0, 2)
+
+
+def test_a_splits_file_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written(tmp_path / "splits.json", SUBSETS)
+    split = published_split(steel(), Path("~/splits.json"), None)
+    assert split.file_sha256 == sha256_of(tmp_path / "splits.json")
+    assert Split.from_json(split.to_json()).file_sha256 == split.file_sha256
+
+
+def test_a_split_of_an_earlier_version_withholds_nothing() -> None:
+    values = Split(("a",), (), ("b",), "x").to_json()
+    for one in ({key: values[key] for key in ("train", "validation", "test", "how")}, values | {"withheld": None}):
+        assert Split.from_json(one) == Split(("a",), (), ("b",), "x")
 
 
 def test_deeply_nested_lists_are_refused(file: Path) -> None:

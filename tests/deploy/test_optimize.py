@@ -209,6 +209,16 @@ def test_a_share_is_chosen_on_both_kinds_of_pictures(tmp_path: Path) -> None:
     assert compress_bundle(job, quiet).chosen_on == "training"
 
 
+def test_masks_that_were_withheld_from_training_are_not_learnt_from(tmp_path: Path) -> None:
+    own = made_bundle(tmp_path, "batch")
+    split = dict(own.split() or {})
+    defective = [one.name for one in open_for_rebuilding(own.path, None).samples if one.positive and one.has_mask]
+    content = own.model_path.read_bytes()
+    write_bundle(own.path, onnx_bytes=content, meta=own.meta, split={**split, "withheld": defective[1:]})
+    left = [one for one in open_for_rebuilding(own.path, None).samples if one.positive and one.has_mask]
+    assert [one.name for one in left] == defective[:1] != defective
+
+
 def test_a_training_picture_without_contrast_says_nothing_of_the_graph(bundle: Bundle) -> None:
     opened = open_for_rebuilding(bundle.path, None)
     flat = _Flat("flat", "flat", False)

@@ -185,6 +185,14 @@ def test_another_width_is_named(path: Path) -> None:
     assert "size mismatch for volume.0.0.weight" in message
 
 
+def test_a_missing_weight_is_named_in_one_sentence(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    content["state_dict"].popitem()
+    message = refused(write(path, content))
+    assert 'Missing key(s) in state_dict: "' in message
+    assert '". Is it a checkpoint of another network?' in message
+
+
 def test_a_newer_format(path: Path) -> None:
     write(path, {**torch.load(path, weights_only=True), "format": 2})
     assert "checkpoint format 2, wanted 1. Update segdec-edge" in refused(path)

@@ -28,17 +28,11 @@ from segdec_edge.reproduce.summary import read_results, summarise
 from segdec_edge.reproduce.text import to_markdown
 from segdec_edge.training.progress import TerminalObserver
 from segdec_edge.training.run import EpochRecord
-from tests.training.made_parts import write_parts
 
 SMALL = {
     "size_hw": [64, 128], "width": 0.25, "epochs": 2, "precision": "fp32", "device": "cpu", "tensorboard": False,
     "test": 0.3,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_parts(tmp_path_factory.mktemp("parts"), good=14, defective=8)
 
 
 def asked(parts: Path, output: Path, **changes: object) -> Asked:

@@ -40,3 +40,24 @@ def test_a_data_set_may_have_moved(tmp_path: Path, monkeypatch, now: str, before
     asked = train_settings({"data": now})
     changed = changed_settings(asked, asked.model_dump(mode="json") | {"data": before}, set())
     assert changed == ([] if same else [f"data = {before} (now {now})"])
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "same"),
+    [
+        ("there/s.pyb", "gone/s.pyb", True),
+        ("there/s.pyb", "there/../there/s.pyb", True),
+        ("there/s.pyb", "gone/t.pyb", False),
+        ("gone/s.pyb", "there/s.pyb", False),
+        ("there/s.pyb", None, False),
+        (None, "there/s.pyb", False),
+        (None, None, True),
+    ],
+)
+def test_a_splits_file_may_have_moved(tmp_path: Path, monkeypatch, now: str, before: str, same: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/s.pyb").touch()
+    asked = train_settings({"data": "kolektor:K", "splits": now})
+    changed = changed_settings(asked, asked.model_dump(mode="json") | {"splits": before}, set())
+    assert changed == ([] if same else [f"splits = {before} (now {now})"])

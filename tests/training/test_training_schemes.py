@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from segdec_edge.model.checkpoint import load_checkpoint
 from segdec_edge.training.augment import flipped
 from segdec_edge.training.average import TailAverage
 from segdec_edge.training.refusals import refuse_other_split
-from segdec_edge.training.run import AVERAGED, CHECKPOINT, EpochRecord, train
+from segdec_edge.training.run import AVERAGED, CHECKPOINT, SPLIT, EpochRecord, train
 from tests.training.made_parts import Quiet, equal, settings, weights
 
 
@@ -206,15 +207,25 @@ def test_masks_that_a_splits_file_withholds_are_not_trained_on(parts: Path, tmp_
     none, of_file = training("none", 0, masks=0), training("file", 7)
     assert equal(none, of_file)
     assert not equal(of_file, training("two", 5))
+    both = tmp_path / "both"
+    training("both", 5, masks=1)
+    withheld = Split.from_json(load_checkpoint(both / CHECKPOINT).facts["split"]).withheld
+    defective = [one.name for one in samples if one.positive]
+    assert len(withheld) == 5
+    assert {*defective[1:5]} < {*withheld} < {*defective[1:7]}  # the first and the last one are held out
+    assert json.loads((both / SPLIT).read_text())["withheld"] == list(withheld)
     with pytest.raises(DataError, match="masks = 6, but 2 defective training pictures have one"):
         training("more", 5, masks=6)
+    assert not (tmp_path / "more").exists()
+    with pytest.raises(ConfigError, match=r"checkpoint\.pt: .*split_8_5\.pyb changed since it was trained with"):
+        training("two", 6)
 
 
 def test_a_splits_file_that_withholds_other_masks_is_not_resumed_on() -> None:
     now = Split(("a", "b"), (), ("c",), "x", ("a",))
     refuse_other_split(now, now.to_json(), Path("run.pt"))
     for stored in (Split(("a", "b"), (), ("c",), "x").to_json(), replace(now, withheld=("a", "b")).to_json()):
-        with pytest.raises(ConfigError, match=r"run\.pt: the splits file changed since it was trained: 1 masks"):
+        with pytest.raises(ConfigError, match=r"run\.pt: the masks to be used changed .* of 1 pictures, first"):
             refuse_other_split(now, stored, Path("run.pt"))
     stored = Split(("a", "b"), (), ("c",), "x").to_json()
     stored.pop("withheld")  # a run before there were any
