@@ -30,18 +30,18 @@ from segdec_edge.data.samples import with_masks, withheld_in
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.data.splits import Split, choose_split
 from segdec_edge.data.stream import Examples
-from segdec_edge.errors import ConfigError, DivergedError, TrainingError
+from segdec_edge.errors import DivergedError, TrainingError
 from segdec_edge.evaluation.metrics import average_precision
 from segdec_edge.evaluation.thresholds import best_f_threshold
 from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.model.backend import TorchBackend, spec_of
-from segdec_edge.model.checkpoint import Checkpoint, load_checkpoint, require_network, save_checkpoint
+from segdec_edge.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from segdec_edge.model.segdecnet import SegDecNet, check_size
 from segdec_edge.pictures import light_of
 from segdec_edge.profile import NO_MODEL_FILE, Seen, profile_of
 from segdec_edge.training.allocation import keep_freed_memory
 from segdec_edge.training.average import TailAverage
-from segdec_edge.training.changed import changed_settings
+from segdec_edge.training.earlier import earlier_checkpoint
 from segdec_edge.training.feeding import open_examples, require_divisible, require_same, source_range, survey
 from segdec_edge.training.lock import hold
 from segdec_edge.training.loop import EpochLosses, Trainer
@@ -49,7 +49,6 @@ from segdec_edge.training.parallel import Ranks, joined
 from segdec_edge.training.refusals import (
     refuse_nothing_to_paste,
     refuse_one_kind,
-    refuse_other_file,
     refuse_other_pictures,
     refuse_other_split,
     refuse_unable_to_judge,
@@ -57,7 +56,6 @@ from segdec_edge.training.refusals import (
 from segdec_edge.training.setup import Hardware, choose_hardware, make_deterministic
 
 CHECKPOINT, BEST, AVERAGED, SPLIT, LOG = "checkpoint.pt", "best.pt", "averaged.pt", "split.json", "log.jsonl"
-_FREE_TO_CHANGE = {"device", "tensorboard", "cache_gib", "workers"}
 
 
 @dataclass(frozen=True)
@@ -124,9 +122,7 @@ def _train(
     there = ranks.first and output.is_dir() and os.access(output, os.W_OK)
     if there:  # before the checkpoint is read: another process may be writing the next one
         hold(output, held, observer.note)
-    earlier = _earlier(output / CHECKPOINT, settings, resume=resume)
-    if earlier is not None:
-        refuse_other_file(settings.splits, earlier.facts.get("split"), output / CHECKPOINT)
+    earlier = earlier_checkpoint(output / CHECKPOINT, settings, resume=resume)
     if earlier is not None and (finished := _finished(output, settings, earlier)):
         observer.note(f"{finished.checkpoint}: finished already, nothing to do")
         return finished
@@ -346,24 +342,6 @@ def _kept(output: Path, settings: TrainSettings) -> Path:
     if settings.average_epochs:
         return output / AVERAGED
     return output / (BEST if settings.keep == "best" else CHECKPOINT)
-
-
-def _earlier(path: Path, settings: TrainSettings, *, resume: bool) -> Checkpoint | None:
-    """The checkpoint to continue from, None to start anew."""
-    if not path.exists():
-        return None
-    if not resume:
-        raise ConfigError(f"{path}: a training is there already. Continue it with --resume, or choose another folder.")
-    checkpoint = load_checkpoint(path)
-    if not checkpoint.progress:
-        raise ConfigError(f"{path}: holds weights only, wanted a checkpoint of a training run. Choose another folder.")
-    require_network(checkpoint, path, in_channels=settings.channels, width=settings.width, norm=settings.norm)
-    changed = changed_settings(settings, checkpoint.facts["settings"], _FREE_TO_CHANGE)
-    if changed:
-        raise ConfigError(
-            f"{path}: was trained with {', '.join(changed)}. Use those settings to resume, or choose another folder."
-        )
-    return checkpoint
 
 
 def _finished(output: Path, settings: TrainSettings, earlier: Checkpoint) -> TrainResult | None:
