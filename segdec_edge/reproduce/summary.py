@@ -54,9 +54,11 @@ def summarise(table: Table, jobs: Sequence[Job], output: Path) -> tuple[Cell, ..
 
 
 def read_results(jobs: Iterable[Job], output: Path) -> list[Result]:
-    """Every result that is there. Raises as find_result: a file that is no result, or one of other settings or data."""
-    found = [find_result(output, job, variant) for job in jobs for variant, _ in job.variants]
-    return [one[1] for one in found if one]
+    """Every result that is there, under the row and variant that it is asked for as: the same settings may have been
+    trained for another table. Raises as find_result: a file that is no result, or one of other settings or data.
+    """
+    found = [(job, variant, find_result(output, job, variant)) for job in jobs for variant, _ in job.variants]
+    return [{**one[1], "row": job.row, "variant": variant} for job, variant, one in found if one]
 
 
 def to_json(table: Table, cells: Sequence[Cell], results: Sequence[Result], data: str) -> dict[str, Any]:

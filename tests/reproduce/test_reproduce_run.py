@@ -298,6 +298,18 @@ def test_folds_are_averaged_errors_summed_and_seeds_spread(tmp_path: Path) -> No
     ]
 
 
+def test_a_result_of_the_same_settings_counts_in_another_table(tmp_path: Path) -> None:
+    (first,) = plan(open_table("II", "kolektor"), "kolektor:x", rows=["end-to-end-33"], folds=[0])
+    table = open_table("V", "kolektor")
+    jobs = plan(table, "kolektor:x", rows=["all"], folds=[0], seeds=[1337, 1])
+    for job in jobs:
+        write_result(tmp_path, job, row=first.row)
+    results = read_results(jobs, tmp_path)
+    assert [one["row"] for one in results] == ["all", "all"]
+    told = to_markdown(table, summarise(table, jobs, tmp_path), results)
+    assert "| + distance weights, ours | 0 | 1 | 100.00 | 0+0 | 0+0 |" in told
+
+
 def test_a_cell_of_fewer_folds_than_the_paper_says_so(tmp_path: Path) -> None:
     table = open_table("II", "kolektor")
     jobs = plan(table, "kolektor:x", rows=["end-to-end-33"], folds=[1])
