@@ -94,7 +94,7 @@ def _columns(cell: Cell | None, table: Table) -> tuple[str, str, str]:
 
 
 def _sum(errors: tuple[float, float] | None) -> str:
-    return "" if errors is None else f"{errors[0]:g}+{errors[1]:g}"
+    return "" if errors is None else f"{round(errors[0], 1):g}+{round(errors[1], 1):g}"
 
 
 def _paper(reported: Reported | None, mark: str) -> tuple[str, str]:
