@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from segdec_edge.errors import DataError
-from segdec_edge.files import from_home
 
 _FULL_SIZE = "33"  # KolektorSDD's full protocol
 _SIZE = re.compile(r"split_(\d+)_\d+")  # with one number it is that of the masks
@@ -54,7 +53,6 @@ def read_split_file(path: Path, fold: int | None, items: int | None, of_class: i
     of_class: from 1, for a data set of which the authors' files hold one list a class.
     Raises DataError on an unreadable file, a fold or size that is not in it, and folds whose test sets overlap.
     """
-    path = from_home(path)
     try:
         if path.suffix == ".pyb":
             return _pickled(path, _unpickled(path), fold, of_class)

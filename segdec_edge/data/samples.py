@@ -113,28 +113,29 @@ class UnmaskedSample:
         return None
 
 
-def with_masks(
-    samples: Sequence[Sample], count: int | None, seed: int, withheld: Collection[str] = ()
-) -> tuple[Sample, ...]:
+def with_masks(samples: Sequence[Sample], count: int | None, seed: int) -> tuple[Sample, ...]:
     """The same samples, of which only `count` defective ones keep their mask (None: all), for mixed supervision.
 
-    withheld: names of those that keep none in any case. Which others do depends on seed and names alone, and a smaller
-    count keeps a subset of a larger one's. Raises DataError where fewer have one.
+    Which ones depends on seed and names alone, and a smaller count keeps a subset of a larger one's.
+    Raises DataError where fewer have one.
     """
-    samples = tuple(UnmaskedSample(one) if one.positive and one.name in withheld else one for one in samples)
     if count is None:
-        return samples
+        return tuple(samples)
     annotated = sorted(sample.name for sample in samples if sample.positive and sample.has_mask)
     if count > len(annotated):
         raise DataError(f"masks = {count}, but {len(annotated)} defective training pictures have one. Lower masks.")
     order = np.random.default_rng([seed, 2]).permutation(annotated).tolist()
-    left = set(order[count:])
-    return tuple(UnmaskedSample(one) if one.name in left else one for one in samples)
+    return without_masks(samples, set(order[count:]))
+
+
+def without_masks(samples: Iterable[Sample], names: Collection[str]) -> tuple[Sample, ...]:
+    """The same samples; defective ones of these names keep no mask."""
+    return tuple(UnmaskedSample(one) if one.positive and one.name in names else one for one in samples)
 
 
 def withheld_in(samples: Iterable[Sample]) -> tuple[str, ...]:
-    """Names of those that have a mask which with_masks() took from them."""
-    return tuple(one.name for one in samples if isinstance(one, UnmaskedSample) and one.sample.has_mask)
+    """Names of those whose mask was taken from them."""
+    return tuple(one.name for one in samples if isinstance(one, UnmaskedSample))
 
 
 @dataclass(frozen=True)

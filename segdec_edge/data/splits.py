@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segdec_edge.data.published import SplitLists, read_split_file
-from segdec_edge.data.samples import Dataset, Sample, with_masks
+from segdec_edge.data.samples import Dataset, Sample, without_masks
 from segdec_edge.data.words import take_apart
 from segdec_edge.errors import DataError
 from segdec_edge.files import from_home, sha256_of
@@ -43,7 +43,7 @@ class Split:
 
     def training(self, dataset: Dataset) -> tuple[Sample, ...]:
         """The training pictures, without the masks that are withheld. Raises DataError where one is gone."""
-        return with_masks(dataset.named(self.train), None, 0, set(self.withheld))
+        return without_masks(dataset.named(self.train), set(self.withheld))
 
     def to_json(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -113,6 +113,7 @@ def published_split(
     full one); where it holds one list, so many of its defective pictures stay (None: all), as keep_positives.
     Raises DataError on an unusable file, entries that no picture has, subsets that share pictures or parts.
     """
+    splits_file = from_home(splits_file)
     lists = read_split_file(splits_file, fold, items, _class_in(dataset))
     held_out = (False, False, True)
     train, validation, test = (
@@ -130,7 +131,7 @@ def published_split(
         withheld = tuple(name for name in withheld if name in train)
     if withheld:
         how += f", {len(withheld)} defective without mask"
-    return _filled(Split(train, validation, test, how, withheld, sha256_of(from_home(splits_file))))
+    return _filled(Split(train, validation, test, how, withheld, sha256_of(splits_file)))
 
 
 def _class_in(dataset: Dataset) -> int | None:

@@ -13,9 +13,8 @@ from typing import Any
 
 from segdec_edge.config.train import TrainSettings
 from segdec_edge.errors import ConfigError, DataError
-from segdec_edge.files import sha256_of
 from segdec_edge.reproduce.plan import AVERAGED, Job, without_effect
-from segdec_edge.training.changed import changed_settings
+from segdec_edge.training.changed import changed_settings, other_content
 
 Result = Mapping[str, Any]
 # Settings that do not shape a result; average_epochs is compared by what was evaluated, see `evaluated`.
@@ -66,7 +65,8 @@ def find_result(output: Path, job: Job, variant: str) -> tuple[Path, Result] | N
         asked = evaluated(job, variant)
         before = {**asked, **result.get("evaluated", {})}  # earlier results do not say: what the variant means
         changed += [f"{key} = {before[key]} (now {asked[key]})" for key in asked if before[key] != asked[key]]
-        changed += _other_content(job.settings.splits, result.get("splits_sha256", ""))
+        if other_content(job.settings.splits, result.get("splits_sha256", "")):
+            changed.append(f"other content of {job.settings.splits}")
         if not changed:
             return path, result
         refused = refused or f"{path}: was measured with {', '.join(changed)}."
@@ -85,12 +85,6 @@ def places(output: Path, job: Job) -> list[Path]:
     own = output / job.folder
     others = sorted(own.parent.parent.glob(f"*/{own.name}"))
     return [folder for folder in dict.fromkeys((own, *others)) if folder.is_dir()]
-
-
-def _other_content(splits: Path | None, digest: str) -> list[str]:
-    """A splits file that has changed since; one that is gone now may have been the same."""
-    other = splits is not None and digest and splits.is_file() and sha256_of(splits) != digest
-    return [f"other content of {splits}"] if other else []
 
 
 def _counted(values: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from segdec_edge.config.train import TrainSettings
 from segdec_edge.data.words import take_apart
-from segdec_edge.files import from_home
+from segdec_edge.files import sha256_of
 
 
 def changed_settings(asked: TrainSettings, stored: Mapping[str, Any], free: Iterable[str]) -> list[str]:
@@ -26,6 +26,14 @@ def changed_settings(asked: TrainSettings, stored: Mapping[str, Any], free: Iter
     return [f"{key} = {before[key]} (now {now[key]})" for key in changed]
 
 
+def other_content(splits: Path | None, digest: str) -> bool:
+    """Whether a splits file is another one than the SHA-256 of the earlier run's ("": not known).
+
+    One that is gone now may have been the same.
+    """
+    return splits is not None and bool(digest) and splits.is_file() and sha256_of(splits) != digest
+
+
 def _same_data(now: str, before: str) -> bool:
     one, earlier = take_apart(now), take_apart(before)
     if one.path is None or earlier.path is None or (one.kind, one.options) != (earlier.kind, earlier.options):
@@ -34,7 +42,7 @@ def _same_data(now: str, before: str) -> bool:
 
 
 def _same_file(now: str | None, before: str | None) -> bool:
-    return now == before or (bool(now and before) and _same_place(from_home(now or ""), from_home(before or "")))
+    return now == before or (now is not None and before is not None and _same_place(Path(now), Path(before)))
 
 
 def _same_place(now: Path, before: Path) -> bool:

@@ -10,7 +10,6 @@ from segdec_edge.config.train import TrainSettings
 from segdec_edge.data.samples import Sample
 from segdec_edge.data.splits import SUBSETS, Split
 from segdec_edge.errors import ConfigError, DataError
-from segdec_edge.files import sha256_of
 
 
 def refuse_one_kind(samples: Sequence[Sample], spec: str) -> None:
@@ -37,15 +36,6 @@ def refuse_other_split(split: Split, stored: Mapping[str, Any] | None, path: Pat
         raise ConfigError(
             f"{path}: the masks to be used changed since it was trained: of {len(other)} pictures, first {min(other)}."
             " Restore them, or choose another folder."
-        )
-
-
-def refuse_other_file(splits: Path | None, stored: Mapping[str, Any] | None, path: Path) -> None:
-    """A splits file of other content than the training's; one that is gone now may have been that."""
-    before = Split.from_json(stored).file_sha256 if stored else ""
-    if splits is not None and before and splits.is_file() and sha256_of(splits) != before:
-        raise ConfigError(
-            f"{path}: {splits} changed since it was trained with. Restore that file, or choose another folder."
         )
 
 

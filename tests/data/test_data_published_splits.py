@@ -278,8 +278,7 @@ def test_lists_of_folds_that_do_not_match_are_refused(file: Path, content: Any, 
 
 
 def test_the_one_number_of_a_pickles_name_is_that_of_masks(tmp_path: Path) -> None:
-    folds = [LONG, [("p14", True)]]
-    path = written(tmp_path / "split_2.pyb", ([LONG[:6]], [folds[1]]))
+    path = written(tmp_path / "split_2.pyb", ([LONG[:6]], [[("p14", True)]]))
     with pytest.raises(DataError, match=r"of one size \(3 defective pictures\), so items = 2 cannot be taken from it"):
         published_split(steel(), path, 0, 2)
 
