@@ -14,7 +14,7 @@ from typing import Any
 from segdec_edge.config.train import TrainSettings
 from segdec_edge.errors import ConfigError, DataError
 from segdec_edge.reproduce.plan import AVERAGED, Job, without_effect
-from segdec_edge.training.changed import changed_settings, other_content
+from segdec_edge.training.changed import changed_settings, changed_splits
 
 Result = Mapping[str, Any]
 # Settings that do not shape a result; average_epochs is compared by what was evaluated, see `evaluated`.
@@ -65,8 +65,9 @@ def find_result(output: Path, job: Job, variant: str) -> tuple[Path, Result] | N
         asked = evaluated(job, variant)
         before = {**asked, **result.get("evaluated", {})}  # earlier results do not say: what the variant means
         changed += [f"{key} = {before[key]} (now {asked[key]})" for key in asked if before[key] != asked[key]]
-        if other_content(job.settings.splits, result.get("splits_sha256", "")):
-            changed.append(f"other content of {job.settings.splits}")
+        other = changed_splits(job.settings, result.get("splits_sha256", ""))
+        if other:
+            changed.append(f"other content of {other}")
         if not changed:
             return path, result
         refused = refused or f"{path}: was measured with {', '.join(changed)}."

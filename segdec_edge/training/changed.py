@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segdec_edge.config.train import TrainSettings
+from segdec_edge.data.splits import SPLITS_FILE
 from segdec_edge.data.words import take_apart
 from segdec_edge.files import sha256_of
 
@@ -26,12 +27,14 @@ def changed_settings(asked: TrainSettings, stored: Mapping[str, Any], free: Iter
     return [f"{key} = {before[key]} (now {now[key]})" for key in changed]
 
 
-def other_content(splits: Path | None, digest: str) -> bool:
-    """Whether a splits file is another one than the SHA-256 of the earlier run's ("": not known).
+def changed_splits(settings: TrainSettings, digest: str) -> Path | None:
+    """The splits file, given or beside the pictures, if it is another one than the SHA-256 of the earlier run's.
 
-    One that is gone now may have been the same.
+    digest "": not known, or no file. One that is gone now may have been the same.
     """
-    return splits is not None and bool(digest) and splits.is_file() and sha256_of(splits) != digest
+    folder = take_apart(settings.data).path
+    splits = settings.splits or (folder and folder / SPLITS_FILE)
+    return splits if splits and digest and splits.is_file() and sha256_of(splits) != digest else None
 
 
 def _same_data(now: str, before: str) -> bool:

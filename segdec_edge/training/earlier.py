@@ -7,7 +7,7 @@ from pathlib import Path
 from segdec_edge.config.train import TrainSettings
 from segdec_edge.errors import ConfigError
 from segdec_edge.model.checkpoint import Checkpoint, load_checkpoint, require_network
-from segdec_edge.training.changed import changed_settings, other_content
+from segdec_edge.training.changed import changed_settings, changed_splits
 
 _FREE_TO_CHANGE = {"device", "tensorboard", "cache_gib", "workers"}
 
@@ -30,8 +30,9 @@ def earlier_checkpoint(path: Path, settings: TrainSettings, *, resume: bool) -> 
         raise ConfigError(
             f"{path}: was trained with {', '.join(changed)}. Use those settings to resume, or choose another folder."
         )
-    if other_content(settings.splits, checkpoint.facts.get("split", {}).get("file_sha256", "")):
+    other = changed_splits(settings, checkpoint.facts.get("split", {}).get("file_sha256", ""))
+    if other:
         raise ConfigError(
-            f"{path}: {settings.splits} changed since it was trained with. Restore that file, or choose another folder."
+            f"{path}: {other} changed since it was trained with. Restore that file, or choose another folder."
         )
     return checkpoint

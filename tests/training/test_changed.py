@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from segdec_edge.config.train import train_settings
+from segdec_edge.data.spec import open_dataset
+from segdec_edge.errors import ConfigError
 from segdec_edge.training.changed import changed_settings
+from segdec_edge.training.run import train
+from tests.training.made_parts import Quiet, settings
 
 
 def test_settings_of_an_earlier_run_are_compared_by_what_they_mean(tmp_path: Path, monkeypatch) -> None:
@@ -61,3 +67,19 @@ def test_a_splits_file_may_have_moved(tmp_path: Path, monkeypatch, now: str, bef
     asked = train_settings({"data": "kolektor:K", "splits": now})
     changed = changed_settings(asked, asked.model_dump(mode="json") | {"splits": before}, set())
     assert changed == ([] if same else [f"splits = {before} (now {now})"])
+
+
+def test_another_file_of_splits_beside_the_pictures_is_another_training(parts: Path, tmp_path: Path) -> None:
+    own = tmp_path / "parts"
+    shutil.copytree(parts, own)
+    names = [sample.name for sample in open_dataset(f"folder:{own}").samples]
+    defective = [sample.name for sample in open_dataset(f"folder:{own}").samples if sample.positive]
+    good = sorted({*names} - {*defective})
+    path = own / "splits.json"
+    path.write_text(json.dumps({"train": defective[2:] + good[2:], "test": defective[:2] + good[:2]}))
+    asked = settings(own, epochs=1, test=0.0, validation=0.0, fold=0)
+    first = train(asked, tmp_path / "run", Quiet())
+    assert train(asked, tmp_path / "run", Quiet(), resume=True).checkpoint == first.checkpoint
+    path.write_text(json.dumps({"train": defective[2:] + good[3:], "test": defective[:2] + good[:2]}))
+    with pytest.raises(ConfigError, match=r"parts/splits\.json changed since it was trained with\. Restore that file"):
+        train(asked, tmp_path / "run", Quiet(), resume=True)
