@@ -162,6 +162,10 @@ def test_doctor_tells_about_this_machine() -> None:
             ["data", "split", "synthetic:n=9,size=128x128", "-o", "s", "--test", "nan"],
             "shares validation 0.0 and test nan",
         ),
+        (
+            ["data", "split", "kolektor:x", "-o", "s", "--fold", "0", "--validation", "0.5", "--test", "0.9"],
+            "--validation 0.5 and --test 0.9 with a published split, which says so itself. Leave",
+        ),
         (["train", "--data", "synthetic:n=9", "-o", "t", "--seed", "99999999999999999999999"], "seed"),
         (
             ["train", "--data", "synthetic:n=20,size=128x128", "--size", "128x128", "-o", "t", "--device", "meta"],

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from segdec_edge.cli.app import Spec, console, data_app
+from segdec_edge.errors import ConfigError
 
 
 @data_app.command("check")
@@ -28,12 +29,14 @@ def data_split(
     spec: Spec,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for train.txt, validation.txt and test.txt.")],
     fold: Annotated[int | None, typer.Option(help="A published fold instead of a random split.")] = None,
-    items: Annotated[int | None, typer.Option(help="Published training set of so many items.")] = None,
+    items: Annotated[
+        int | None, typer.Option(help="Training set of so many items, or defective pictures where none is published.")
+    ] = None,
     splits: Annotated[
         Path | None, typer.Option(help="Published splits.json or .pyb, if not beside the pictures.")
     ] = None,
-    validation: Annotated[float, typer.Option(help="Share of parts for validation.")] = 0.0,
-    test: Annotated[float, typer.Option(help="Share of parts held out.")] = 0.3,
+    validation: Annotated[float | None, typer.Option(help="Share of parts for validation; usually 0.")] = None,
+    test: Annotated[float | None, typer.Option(help="Share of parts held out; usually 0.3.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random split.")] = 1337,
 ) -> None:
     """Write the pictures of each subset as lists, one path a line: a replay camera takes such a list."""
@@ -41,9 +44,21 @@ def data_split(
     from segdec_edge.data.spec import open_dataset
     from segdec_edge.data.splits import choose_split
 
+    shares = {"validation": validation, "test": test}
+    given = [f"--{name} {share:g}" for name, share in shares.items() if share is not None]
+    if given and (fold is not None or splits is not None):
+        raise ConfigError(
+            f"{' and '.join(given)} with a published split, which says so itself. Leave one of them away."
+        )
     dataset = open_dataset(spec)
     split = choose_split(
-        dataset, seed=seed, validation=validation, test=test, fold=fold, items=items, splits_file=splits
+        dataset,
+        seed=seed,
+        validation=validation or 0.0,
+        test=0.3 if test is None else test,
+        fold=fold,
+        items=items,
+        splits_file=splits,
     )
     console.print(split.how, markup=False)
     for path, count in write_lists(out, dataset, split).items():

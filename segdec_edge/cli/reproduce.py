@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from segdec_edge.cli.app import app, changes_of, console
 from segdec_edge.errors import ConfigError
@@ -49,7 +51,8 @@ def reproduce(
         seeds=_numbers("seeds", seeds) or (),
         changes=changes,
     )
-    console.print(reproduce_table(asked, console, None if summary else side_by_side), markup=False)
+    speaking = console if os.environ.get("RANK", "0") == "0" else Console(quiet=True)  # under torchrun one speaks
+    speaking.print(reproduce_table(asked, speaking, None if summary else side_by_side), markup=False)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

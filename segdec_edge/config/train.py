@@ -107,10 +107,9 @@ class TrainSettings(Settings):
             )
         if self.average_epochs > 0 and self.norm == "batch":
             raise ValueError("average_epochs averages no running statistics, wanted norm = 'feature'. Set one of them.")
-        if self.average_epochs > self.total_epochs:
-            raise ValueError(
-                f"average_epochs {self.average_epochs}, wanted at most the {self.total_epochs} epochs there are."
-            )
+        if self.average_epochs > self.epochs:
+            there = "epochs there are" if self.scheme == "end-to-end" else "epochs that train the decision part"
+            raise ValueError(f"average_epochs {self.average_epochs}, wanted at most the {self.epochs} {there}.")
         return self
 
     @property

@@ -138,7 +138,9 @@ def _listed(path: Path, content: Any, fold: int | None, items: int | None) -> Sp
         return SplitLists(_strings(train), _strings(validation), _strings(test), f"published {path.name}")
     size = str(items) if items is not None else _FULL_SIZE if _FULL_SIZE in train else next(iter(train), "")
     if size not in train:
-        raise DataError(f"{path}: no training set of {items or 'any'} items, wanted {', '.join(train) or 'one'}.")
+        raise DataError(
+            f"{path}: no training set of {items or 'any'} items, wanted {', '.join(train) or 'a file with some'}."
+        )
     number = _fold_of(path, fold, len(test))
     if {len(train[size]), len(validation or test)} != {len(test)}:
         raise ValueError(f"{len(test)} folds to test on and {len(train[size])} to train on, wanted as many")
@@ -151,6 +153,8 @@ def _listed(path: Path, content: Any, fold: int | None, items: int | None) -> Sp
 def _fold_of(path: Path, fold: int | None, count: int) -> int:
     if fold is None and count == 1:
         return 0
+    if count == 0:
+        raise DataError(f"{path}: its list of folds is empty, wanted at least one fold to test on. Correct it.")
     if fold is None or not 0 <= fold < count:
         wanted = f"0 to {count - 1}" if count > 1 else "0, it holds one split"
         raise DataError(f"{path}: no fold {'given' if fold is None else fold}, wanted {wanted}. Set fold.")

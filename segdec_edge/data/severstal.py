@@ -61,7 +61,7 @@ def severstal_dataset(spec: str, root: Path) -> Dataset:
     Run lengths are judged when a mask is read. Raises DataError on a missing folder or list, a line that does not fit,
     and a line whose picture is not there. Source: Božič et al. 2020, IV-E.
     """
-    pictures = {path.name: path for path in picture_files(root / PICTURES)}
+    pictures = {path.name: path for path in picture_files(root / PICTURES) if path.parent == root / PICTURES}
     if not pictures:
         raise DataError(f"{root / PICTURES}: no pictures there. Give the folder that holds {PICTURES} and {LABELS}.")
     found = _read_labels(root / LABELS)

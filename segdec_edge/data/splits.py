@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -72,10 +72,13 @@ def choose_split(
     """A published split where a fold or a splits file is asked for, else one by part.
 
     Published: the splits file if one is given, else the data set's own train and test folders (fold 0), else
-    splits.json beside the pictures. Raises DataError as published_split and split_by_part.
+    splits.json beside the pictures. By part, `items` keeps so many defective training pictures, as keep_positives.
+    Raises DataError as published_split and split_by_part.
     """
     if fold is None and splits_file is None:
-        return split_by_part(dataset, seed, validation, test)
+        split = split_by_part(dataset, seed, validation, test)
+        train, how = keep_positives(dataset, split.train, items, seed, split.how)
+        return replace(split, train=train, how=how)
     if splits_file is None and dataset.published_test is not None:
         return _folders_split(dataset, fold or 0, items, seed)
     return published_split(dataset, splits_file or dataset.root / SPLITS_FILE, fold, items, seed)
@@ -120,6 +123,8 @@ def published_split(
         _resolved(dataset, entries, splits_file, test)
         for entries, test in zip((lists.train, lists.validation, lists.test), held_out, strict=True)
     )
+    if not train:
+        raise DataError(f"{splits_file}: its list of training pictures is empty, wanted at least one. Correct it.")
     _refuse_shared(dataset, splits_file, (train, validation, test))
     unmasked = _resolved(dataset, lists.unmasked, splits_file, False)
     withheld = tuple(sample.name for sample in dataset.named(unmasked) if sample.positive and sample.has_mask)
@@ -165,7 +170,8 @@ def keep_positives(
     positives = sorted(sample.name for sample in dataset.named(train) if sample.positive)
     if not 1 <= items <= len(positives):
         raise DataError(
-            f"items = {items}, wanted 1 to {len(positives)}, the defective pictures of {how}. Change items."
+            f"items = {items}, wanted 1 to {len(positives)}, the defective pictures of {how}. Change items"
+            " (in a table choose other --rows)."
         )
     kept = set(np.random.default_rng([seed, 3]).permutation(positives).tolist()[:items])
     left = set(positives) - kept

@@ -37,7 +37,8 @@ class TargetRule:
 
 @dataclass(frozen=True)
 class Example:
-    """pixels (H, W, C) uint8; mask and weights (H/8, W/8) float32; has_mask False: nobody drew this defect.
+    """pixels (H, W, C) uint8; mask and weights (H/8, W/8) float32; has_mask False: nobody drew this defect, or nothing
+    of it is left at this size.
 
     source_hw: the picture's size before it was prepared.
     mirrored: (mask, weights) of the picture turned as each of MIRRORS, empty where they are constant or not asked for.
@@ -62,7 +63,8 @@ def make_example(sample: Sample, rule: TargetRule, targets: tuple[Target, ...] |
     targets = targets or _targets(_read_mask(sample, picture), rule)
     pixels = prepare(picture, rule.size_hw, rule.channels)
     size = (int(picture.shape[0]), int(picture.shape[1]))
-    plain = Example(sample.name, pixels, *targets[0], sample.positive, sample.has_mask, source_hw=size)
+    has_mask = sample.has_mask and (not sample.positive or bool(targets[0][0].any()))
+    plain = Example(sample.name, pixels, *targets[0], sample.positive, has_mask, source_hw=size)
     return with_targets(plain, targets)
 
 

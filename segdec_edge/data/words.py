@@ -44,7 +44,14 @@ def take_apart(spec: str) -> SpecWords:
 def without_folders(spec: str) -> str:
     """The spec with the last folder alone of its path, for records that travel. Raises DataError as take_apart."""
     words = take_apart(spec)
-    if words.path is None:
-        return spec
-    options = "".join(f",{key}={value}" for key, value in words.options.items())
-    return f"{words.kind}:{words.path.name}{options}"
+    return spec if words.path is None else _spec(words, words.path.name)
+
+
+def with_absolute_path(spec: str) -> str:
+    """The spec as it is understood from any folder. Raises DataError as take_apart."""
+    words = take_apart(spec)
+    return spec if words.path is None else _spec(words, words.path.absolute())
+
+
+def _spec(words: SpecWords, path: Path | str) -> str:
+    return f"{words.kind}:{path}" + "".join(f",{key}={value}" for key, value in words.options.items())

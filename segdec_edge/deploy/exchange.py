@@ -67,6 +67,7 @@ def import_checkpoint(
         check_size(size_hw)
     checkpoint = replace(checkpoint, facts={"imported": _origin(source, checkpoint)})
     if trained_on is None:
+        make_folder(output.parent)
         save_checkpoint(output, checkpoint)
         return checkpoint, None
     if size_hw is None:
@@ -123,6 +124,9 @@ def _calibrated(
     say(f"scoring {len(samples)} training pictures to pick a threshold")
     backend = TorchBackend(checkpoint.net, spec_of(checkpoint.net, size_hw))
     found = score_samples(backend, samples, keep_heatmaps=False)
+    lost = [one for one in found if one.score is None]
+    if lost:
+        say(f"{len(lost)} training pictures gave no score and do not count for the threshold, first {lost[0].error}")
     scored = [(one.positive, one.score) for one in found if one.score is not None]
     threshold = best_f_threshold([positive for positive, _ in scored], [score for _, score in scored])
     facts: dict[str, Any] = {

@@ -28,6 +28,7 @@ from segdec_edge.evaluation.run import evaluate_artefact
 from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.model.artefact import open_artefact
 from segdec_edge.model.checkpoint import load_checkpoint
+from segdec_edge.reproduce.pictures import pictures_digest, refuse_unfit
 from segdec_edge.reproduce.plan import AVERAGED, Job, without_effect
 from segdec_edge.reproduce.results import FREE, changed_in, evaluated, find_result, places, result_path
 from segdec_edge.training.run import CHECKPOINT, Observer, train
@@ -88,6 +89,7 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
             "evaluated": evaluated(job, variant),
             "split": split.how,
             "splits_sha256": split.file_sha256,
+            "pictures_sha256": pictures_digest(dataset, split),
             "masks_withheld": len(split.withheld),
             "settings": job.settings.model_dump(mode="json", exclude=set(FREE)),
             "versions": artefact.facts["versions"],
@@ -111,10 +113,11 @@ def run_all(
     """Run what is not done yet; side_by_side 1: here, one after the other; more: so many processes at a time; 0: on a
     GPU as many as fit by the memory that the first one took, elsewhere 1.
 
-    SIGTERM and SIGHUP end the processes too. Raises TrainingError naming the first run that failed, once those already
-    begun have ended.
+    SIGTERM and SIGHUP end the processes too. Raises as refuse_unfit before the first training, then TrainingError
+    naming the first run that failed, once those already begun have ended.
     """
     missing = [_missing(output, job) for job in jobs]
+    refuse_unfit(job for job in missing if job.variants)
     waiting = [find_training(output, job, said) for job in missing if job.variants]
     said(f"{len(jobs)} trainings, {len(jobs) - len(waiting)} of them done already")
     while waiting and side_by_side <= 1:

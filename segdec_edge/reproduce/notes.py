@@ -17,7 +17,8 @@ MARK = "*"
 def notes(table: Table, jobs: Sequence[Job], changes: Mapping[str, Any], results: Sequence[Result]) -> list[str]:
     """Settings unlike the table's, seeds, precision and versions, and figures that are of other pictures."""
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(job.seed for job in jobs))
-    lines = [*table.notes, *_changed(table, jobs, changes), f"Seeds: {seeds}."]
+    still = [text for key, text in table.notes.items() if key not in changes or changes[key] == table.values.get(key)]
+    lines = [*still, *_changed(table, jobs, changes), f"Seeds: {seeds}."]
     measured = sorted({f"{one['precision']} on {one['device']}" for one in results})
     versions = sorted({", ".join(f"{name} {number}" for name, number in one["versions"].items()) for one in results})
     lines += [f"Measured in {'; '.join(measured)}; {'; '.join(versions)}."] if results else []

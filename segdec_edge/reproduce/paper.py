@@ -42,7 +42,8 @@ class Row:
 class Table:
     """title as the paper has it, shortened; folds: the published ones of its data set, or its classes, see `unit`.
 
-    values: settings laid over the preset's for all rows; notes: what a reader of the table has to know.
+    values: settings laid over the preset's for all rows; notes: what a reader of the table has to know, by the setting
+    that it is about.
     """
 
     key: str
@@ -53,7 +54,7 @@ class Table:
     rows: tuple[Row, ...]
     unit: Literal["fold", "class"] = "fold"
     values: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 FOLDS: Mapping[str, tuple[int | None, ...]] = {
@@ -115,12 +116,12 @@ def open_table(key: str, kind: str, *, one_class: bool = False) -> Table:
     table = Table(key, title, kind, PRESET_OF.get(kind, "own"), FOLDS.get(kind, (None,)), rows)
     match kind:
         case "dagm" if one_class:
-            return replace(table, rows=tuple(replace(row, paper=None) for row in rows), notes=(_ONE_CLASS_NOTE,))
+            return replace(table, rows=tuple(replace(row, paper=None) for row in rows), notes={"data": _ONE_CLASS_NOTE})
         case "dagm":
             return replace(table, folds=DAGM_CLASSES, unit="class")
         case "severstal":
             values = _BEST if key == "IV" else {**_BEST, **_SEVERSTAL_SMALL}
-            return replace(table, values=values, notes=(_BEST_NOTE, _SEVERSTAL_NOTE))
+            return replace(table, values=values, notes={"keep": _BEST_NOTE, "splits": _SEVERSTAL_NOTE})
         case "kolektor" if key != "II":
             return replace(table, values={"items": max(_KOLEKTOR_END_TO_END)})  # so that "all" is table II's first row
         case _:

@@ -35,7 +35,8 @@ AVERAGED = "averaged.pt"
 class Job:
     """One training and what is evaluated of it. variants: the names under which its result counts, with the file.
 
-    fold: the published fold, or with unit "class" the number of DAGM's class.
+    fold: the published fold, or with unit "class" the number of DAGM's class; pictures: digest of its split's, "" where
+    not known.
     """
 
     row: str
@@ -44,6 +45,7 @@ class Job:
     seed: int
     settings: TrainSettings
     unit: str = "fold"
+    pictures: str = ""
 
     @property
     def folder(self) -> str:
@@ -74,6 +76,8 @@ def plan(
     """
     _refuse_unknown("row", rows or (), [row.key for row in table.rows])
     _refuse_unknown("variant", variants, list(VARIANTS))
+    if folds and table.folds == (None,):
+        raise ConfigError(f"--folds: {table.kind} has no published folds, it is split by --seeds. Leave --folds away.")
     _refuse_unknown("fold", folds or (), list(table.folds))
     for what, named in (("row", rows), ("variant", variants), ("fold", folds), ("seed", seeds)):
         if named is not None and not named:

@@ -17,6 +17,7 @@ from segdec_edge.reproduce.plan import AVERAGED, Job, without_effect
 from segdec_edge.training.changed import changed_settings, changed_splits
 
 Result = Mapping[str, Any]
+_NEEDED = ("row", "variant", "fold", "seed", "device", "precision", "positives", "negatives")
 # Settings that do not shape a result; average_epochs is compared by what was evaluated, see `evaluated`.
 FREE = frozenset({"device", "tensorboard", "average_epochs", "cache_gib", "workers"})
 
@@ -33,7 +34,9 @@ def read_result(path: Path) -> Result:
         one_kind = evaluation["average_precision"] is None
         for point in () if one_kind else ("best_f", "given"):
             _counted(evaluation[point]["confusion"])
-        float(evaluation["average_precision"] or 0), settings["data"].strip()
+        float(evaluation["average_precision"] or 0), settings["data"].strip(), values["versions"].items()
+        for key in _NEEDED:
+            values[key]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a result ({reason}). Delete it and start again: that run is repeated.") from error
@@ -68,6 +71,8 @@ def find_result(output: Path, job: Job, variant: str) -> tuple[Path, Result] | N
         other = changed_splits(job.settings, result.get("splits_sha256", ""))
         if other:
             changed.append(f"other content of {other}")
+        if job.pictures and result.get("pictures_sha256", job.pictures) != job.pictures:
+            changed.append(f"other pictures of {job.settings.data}")
         if not changed:
             return path, result
         refused = refused or f"{path}: was measured with {', '.join(changed)}."

@@ -10,12 +10,13 @@ from typing import Any
 
 from rich.console import Console
 
-from segdec_edge.data.words import take_apart
+from segdec_edge.data.words import take_apart, with_absolute_path
 from segdec_edge.errors import ConfigError
 from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.reproduce.execute import run_all
 from segdec_edge.reproduce.notes import marked, notes
 from segdec_edge.reproduce.paper import open_table
+from segdec_edge.reproduce.pictures import with_pictures
 from segdec_edge.reproduce.plan import plan
 from segdec_edge.reproduce.summary import read_results, summarise, to_json
 from segdec_edge.reproduce.text import to_markdown
@@ -45,9 +46,9 @@ def reproduce_table(asked: Asked, console: Console, side_by_side: int | None) ->
     """
     words = take_apart(asked.data)
     table = open_table(asked.table, words.kind, one_class="class" in words.options)
-    jobs = plan(
+    planned = plan(
         table,
-        asked.data,
+        with_absolute_path(asked.data),
         rows=asked.rows,
         variants=asked.variants,
         folds=asked.folds,
@@ -56,6 +57,8 @@ def reproduce_table(asked: Asked, console: Console, side_by_side: int | None) ->
     )
     if side_by_side is None and not asked.output.is_dir():
         raise ConfigError(f"{asked.output}: no such folder, wanted one with trainings of a table. Mend --out.")
+    _refuse_other_table(asked.output / RESULTS, table.key)
+    jobs = with_pictures(planned)
     if side_by_side is not None:
 
         def say(text: str) -> None:
@@ -71,3 +74,14 @@ def reproduce_table(asked: Asked, console: Console, side_by_side: int | None) ->
     write_atomic(asked.output / RESULTS, json.dumps(record, indent=1) + "\n")
     write_atomic(asked.output / TABLE, markdown)
     return markdown
+
+
+def _refuse_other_table(path: Path, key: str) -> None:
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))["table"]
+    except (OSError, ValueError, LookupError, TypeError):  # not there, or cut off: it is written anew
+        return
+    if there != key:
+        raise ConfigError(
+            f"{path}: holds table {there}, table {key} would take its place. Choose another folder: --out."
+        )

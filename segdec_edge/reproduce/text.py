@@ -33,19 +33,21 @@ def to_markdown(
             columns = [text for variant in variants for text in _columns(mine.get(variant), table)]
             lines.append(_line([row.title, *_paper(row.paper, MARK if row.key in marked else ""), *columns]))
     lines += _rates_lines(table, cells) if table.key == "I" else []
-    order = [(cell.row, cell.variant) for cell in cells]
-    lines += _each_lines(table, sorted(results, key=lambda one: order.index((one["row"], one["variant"]))))
+    lines += _each_lines(table, cells, results)
     return "\n".join([*lines, *(line for note in notes for line in ("", note))]) + "\n"
 
 
-def _each_lines(table: Table, results: Sequence[Result]) -> list[str]:
-    """Every fold and seed by itself, where a figure above is of more than one."""
-    if len({(one["row"], one["variant"]) for one in results}) == len(results):
+def _each_lines(table: Table, cells: Sequence[Cell], results: Sequence[Result]) -> list[str]:
+    """Every fold and seed by itself, where a figure above is of more than one, or waits for more."""
+    order = [(cell.row, cell.variant) for cell in cells]
+    places = [order.index((one["row"], one["variant"])) for one in results]
+    waiting = any(cells[place].average_precision is None for place in places)
+    if len({*places}) == len(places) and not waiting:
         return []
     head = ["each training", table.unit, "seed", "AP", "FP+FN, best F", "FP+FN, threshold picked before"]
     titles = {row.key: row.title for row in table.rows}
     lines = ["", _line(head), _line(["---"] * len(head))]
-    for one in results:
+    for _, one in sorted(zip(places, results, strict=True), key=lambda pair: pair[0]):
         counts = [one["evaluation"][point]["confusion"] for point in ("best_f", "given")]
         lines.append(
             _line(
@@ -70,19 +72,22 @@ def _rates_lines(table: Table, cells: Sequence[Cell]) -> list[str]:
     """Table I as the paper prints it: 100 % of both rates on every class; ours at the best F-measure."""
     head = ["class", "paper TPR", "paper TNR"] + [f"{cell.variant} {rate}" for cell in cells for rate in ("TPR", "TNR")]
     lines = ["", _line(head), _line(["---"] * len(head))]
-    for fold in table.folds if table.unit == "class" else ():
-        ours = [f"{rate:.2f}" for cell in cells for rate in cell.rates.get(str(fold), ())]
-        lines.append(_line([str(fold), "100", "100", *(ours or [""] * 2 * len(cells))]))
-    if table.unit != "class":
-        lines.append(
-            _line(["", "", "", *(f"{rate:.2f}" for cell in cells for one in cell.rates.values() for rate in one)])
-        )
+    for fold in table.folds if table.unit == "class" else (0,):
+        paper = [str(fold), "100", "100"] if table.unit == "class" else ["", "", ""]
+        ours = [_rate(cell.rates.get(str(fold)), index) for cell in cells for index in (0, 1)]
+        lines.append(_line([*paper, *ours]))
     return lines
 
 
+def _rate(rates: tuple[float, float] | None, index: int) -> str:
+    return "" if rates is None else f"{rates[index]:.2f}"
+
+
 def _columns(cell: Cell | None, table: Table) -> tuple[str, str, str]:
-    if cell is None or cell.average_precision is None:
+    if cell is None:
         return ("", "", "")
+    if cell.average_precision is None:
+        return (f"not finished: seed {', '.join(map(str, cell.incomplete))}", "", "")
     spread = f" ± {cell.spread:.2f}" if cell.spread is not None else ""
     notes = [f"{len(cell.seeds)} seeds"] if len(cell.seeds) > 1 else []
     if cell.folds < len(table.folds):

@@ -8,13 +8,27 @@ from hashlib import sha256
 
 from segdec_edge.config.train import TrainSettings
 from segdec_edge.data.memory import cache_limit
-from segdec_edge.data.samples import Sample
+from segdec_edge.data.samples import Dataset, Sample
+from segdec_edge.data.splits import Split, choose_split
 from segdec_edge.data.stream import Examples, Memory, Surveyed
 from segdec_edge.data.targets import TargetRule
 from segdec_edge.errors import ConfigError
 from segdec_edge.training.parallel import Ranks
 
 _MOST_WORKERS = 8
+
+
+def split_for(settings: TrainSettings, dataset: Dataset) -> Split:
+    """The split that a training of these settings has. Raises as choose_split."""
+    return choose_split(
+        dataset,
+        seed=settings.seed,
+        validation=settings.validation,
+        test=settings.test,
+        fold=settings.fold,
+        items=settings.items,
+        splits_file=settings.splits,
+    )
 
 
 def open_examples(

@@ -28,7 +28,7 @@ from segdec_edge.bundle import utc_now
 from segdec_edge.config.train import TrainSettings
 from segdec_edge.data.samples import with_masks, withheld_in
 from segdec_edge.data.spec import open_dataset
-from segdec_edge.data.splits import Split, choose_split
+from segdec_edge.data.splits import Split
 from segdec_edge.data.stream import Examples
 from segdec_edge.errors import DivergedError, TrainingError
 from segdec_edge.evaluation.metrics import average_precision
@@ -42,7 +42,7 @@ from segdec_edge.profile import NO_MODEL_FILE, Seen, profile_of
 from segdec_edge.training.allocation import keep_freed_memory
 from segdec_edge.training.average import TailAverage
 from segdec_edge.training.earlier import earlier_checkpoint
-from segdec_edge.training.feeding import open_examples, require_divisible, require_same, source_range, survey
+from segdec_edge.training.feeding import open_examples, require_divisible, require_same, source_range, split_for, survey
 from segdec_edge.training.lock import hold
 from segdec_edge.training.loop import EpochLosses, Trainer
 from segdec_edge.training.parallel import Ranks, joined
@@ -130,15 +130,7 @@ def _train(
     if hardware.device.type == "cpu":
         keep_freed_memory()
     dataset = open_dataset(settings.data)
-    split = choose_split(
-        dataset,
-        seed=settings.seed,
-        validation=settings.validation,
-        test=settings.test,
-        fold=settings.fold,
-        items=settings.items,
-        splits_file=settings.splits,
-    )
+    split = split_for(settings, dataset)
     refuse_one_kind(dataset.named(split.train), settings.data)
     train_samples = with_masks(split.training(dataset), settings.masks, settings.seed)
     split = replace(split, withheld=withheld_in(train_samples))
@@ -223,12 +215,13 @@ class _Run:
     def _finish_epoch(self, epoch: int, losses: EpochLosses) -> None:
         self._refuse_lost_weights()
         ap = self._validation_ap()
-        best = max((record.validation_ap or 0.0 for record in self.history), default=-1.0)
+        decides = self.settings.total_epochs - self.settings.epochs  # before, "separate" has no decision part yet
+        best = max((record.validation_ap or 0.0 for record in self.history[decides:]), default=-1.0)
         self.history.append(EpochRecord(epoch + 1, **asdict(losses), validation_ap=ap))
         if epoch >= self.settings.total_epochs - self.settings.average_epochs:
             self.average.add(self.net)
         checkpoint = self._checkpoint()
-        if self.settings.keep == "best" and ap is not None and ap > best:
+        if self.settings.keep == "best" and epoch >= decides and ap is not None and ap > best:
             self._save(self.output / BEST, checkpoint)
         self._save(self.output / CHECKPOINT, checkpoint)
         lines = "".join(json.dumps(asdict(record)) + "\n" for record in self.history)

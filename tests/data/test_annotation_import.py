@@ -110,6 +110,10 @@ MISTAKES: dict[str, tuple[Place, str]] = {
         coco(BOX, images=[{"id": 1, "file_name": "a.png", "width": 32, "height": 24}] * 2),
         "two pictures have the id 1",
     ),
+    "category id twice": (
+        coco(BOX, categories=[{"id": 1, "name": "scratch"}, {"id": 1, "name": "dirt"}]),
+        "two categories have the id 1",
+    ),
     "unreadable": (coco(names=("broken.png",)), "broken.png: not a readable picture"),
     "exif": (
         coco(names=("turned.jpg",), images=[{"id": 1, "file_name": "turned.jpg", "width": 32, "height": 24}]),

@@ -213,6 +213,12 @@ def test_severstal_keeps_class_3_and_defect_free_pictures(severstal: Path) -> No
     assert findings == ()
 
 
+def test_severstal_pictures_in_folders_below_are_not_taken(severstal: Path) -> None:
+    before = open_dataset(f"severstal:{severstal}")
+    save(severstal / "train_images" / "copies" / "c.jpg", texture(9, SIZE_HW, True))
+    assert open_dataset(f"severstal:{severstal}") == before
+
+
 def test_run_lengths_count_from_one_down_the_columns(severstal: Path) -> None:
     first, last = (sample.read_mask() for sample in open_dataset(f"severstal:{severstal}").named(("c", "d")))
     assert first is not None

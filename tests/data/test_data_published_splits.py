@@ -116,6 +116,18 @@ def test_lists_that_are_none_are_refused(file: Path, content: Any) -> None:
     assert "not a readable splits file" in refusal(file, content)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"train": [], "test": ["p00"]}, "its list of training pictures is empty, wanted at least one"),
+        ({"train": {}, "test": []}, "no training set of any items, wanted a file with some"),
+        ({"train": {"33": []}, "test": []}, "its list of folds is empty, wanted at least one fold"),
+    ],
+)
+def test_empty_lists_are_refused_with_the_file(file: Path, content: Any, words: str) -> None:
+    assert words in refusal(file, content)
+
+
 FOLDS = {"train": {"33": [pictures(4, 20), pictures(0, 4)]}, "test": [pictures(0, 4), pictures(4, 20)]}
 
 
@@ -264,7 +276,6 @@ def test_a_picture_with_and_without_mask_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"train": {}, "test": []}, "no training set of any items, wanted one"),
         ({"train": {"33": [["p00"], ["p01"]]}, "test": [["p02"]]}, "1 folds to test on and 2 to train on"),
         (
             {"train": {"33": [["p00"]]}, "test": [["p02"]], "validation": [["p03"], ["p04"]]},

@@ -61,6 +61,19 @@ def test_defective_parts_are_shared_out_in_proportion() -> None:
     assert len(parts_of(split.test)) == 12
 
 
+def test_items_keep_so_many_defective_training_pictures_without_a_published_split_too() -> None:
+    dataset = dataset_of(40)
+    whole = choose_split(dataset, seed=3, validation=0.2, test=0.3)
+    split = choose_split(dataset, seed=3, validation=0.2, test=0.3, items=4)
+    positive = {sample.name for sample in dataset.samples if sample.positive}
+    assert len(positive & {*split.train}) == 4
+    assert {*split.train} - positive == {*whole.train} - positive
+    assert (split.validation, split.test) == (whole.validation, whole.test)
+    assert split.how == f"{whole.how}, 4 defective, seed 3"
+    with pytest.raises(DataError, match=r"items = 99, wanted 1 to 15, .* \(in a table choose other --rows\)"):
+        choose_split(dataset, seed=3, validation=0.2, test=0.3, items=99)
+
+
 def test_the_same_seed_gives_the_same_split_in_any_order_of_pictures() -> None:
     dataset = dataset_of(30)
     turned = Dataset("fake:", tuple(reversed(dataset.samples)))

@@ -81,6 +81,12 @@ def test_no_mask_is_nothing_marked_and_ones(positive: bool) -> None:
     assert (example.positive, example.has_mask) == (positive, not positive)
 
 
+def test_a_defect_whose_mask_marks_nothing_counts_as_nobody_drew_it() -> None:
+    example = make_example(Drawn(np.zeros((150, 96), bool)), RULE)
+    assert (example.positive, example.has_mask) == (True, False)
+    assert (example.mask == 0).all()
+
+
 def test_a_mask_of_another_size_is_refused() -> None:
     with pytest.raises(MaskError, match="mask 150x95, picture 150x96"):
         make_example(Drawn(np.ones((150, 95), bool)), RULE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -222,6 +223,19 @@ def test_the_threshold_comes_from_training_pictures_and_the_test_is_evaluated(
     assert len(said) == 2
 
 
+def test_training_pictures_without_a_score_are_named(tmp_path: Path, trained_on: TrainedOn) -> None:
+    root = tmp_path / "parts"
+    shutil.copytree(Path(trained_on.spec.removeprefix("folder:")), root)
+    (root / "images" / "p020.png").write_bytes(b"no picture")
+    said: list[str] = []
+    checkpoint, _ = import_checkpoint(
+        write(tmp_path / "authors.pth", state_of()), tmp_path / "ours.pt", size_hw=(64, 128),
+        trained_on=TrainedOn(f"folder:{root}", splits=trained_on.splits), say=said.append,
+    )  # fmt: skip
+    assert "13 training pictures" in checkpoint.threshold_source
+    assert any("1 training pictures gave no score" in line and "p020.png" in line for line in said)
+
+
 def test_test_pictures_cannot_move_the_threshold(tmp_path: Path, trained_on: TrainedOn) -> None:
     """The same training pictures, another test: the same threshold."""
     assert trained_on.splits is not None
@@ -243,6 +257,8 @@ def test_data_without_a_published_split_or_size_is_refused(tmp_path: Path, train
     source = write(tmp_path / "authors.pth", state_of())
     (tmp_path / "bare").mkdir()
     bare = write_parts(tmp_path / "bare", good=2, defective=2)
+    checkpoint, run = import_checkpoint(source, tmp_path / "new" / "folder" / "bare.pt")
+    assert (checkpoint.threshold, run) == (None, None)
     for asked, size_hw, words in (
         (TrainedOn(f"folder:{bare}"), (64, 128), "A random split would test on some of them"),
         (trained_on, None, "Give it: --size"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segdec_edge.errors import ConfigError
+from segdec_edge.reproduce.notes import notes
 from segdec_edge.reproduce.paper import SWITCHES, open_table
 from segdec_edge.reproduce.plan import VARIANTS, plan
 
@@ -62,7 +63,7 @@ def test_all_four_on_kolektor_is_the_training_of_table_ii(key: str) -> None:
 def test_severstal_is_evaluated_at_its_best_epoch_and_says_so() -> None:
     table = open_table("IV", "severstal")
     assert {job.variants for job in plan(table, "severstal:x")} == {(("ours", "best.pt"),)}
-    assert "the epoch of the best AP on the validation pictures" in table.notes[0]
+    assert "the epoch of the best AP on the validation pictures" in table.notes["keep"]
 
 
 def test_the_classes_of_dagm_are_what_folds_are_elsewhere() -> None:
@@ -169,3 +170,21 @@ def test_a_table_that_is_not_there_is_refused(key: str, kind: str, told: str) ->
 def test_a_name_that_is_not_there_is_refused(changes: dict, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         plan(open_table("II", "kolektor"), DATA, **changes)
+
+
+def test_a_fold_of_a_set_without_any_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--folds: magnetic has no published folds, it is split by --seeds"):
+        plan(open_table("V", "magnetic"), "magnetic:x", folds=[0])
+
+
+def test_a_note_of_a_setting_that_was_changed_is_left_out() -> None:
+    table = open_table("IV", "severstal")
+    for changes, told in (
+        ({}, 2),
+        ({"keep": "best"}, 2),
+        ({"keep": "last"}, 1),
+        ({"keep": "last", "splits": "x.pyb"}, 0),
+    ):
+        jobs = plan(table, "severstal:x", rows=["positives-300"], changes=changes)
+        lines = notes(table, jobs, changes, ())
+        assert sum(line in table.notes.values() for line in lines) == told

@@ -271,6 +271,15 @@ def test_a_damaged_result_is_named(parts: Path, tmp_path: Path, content: str) ->
             reproduce_table(wanted, quiet(), side_by_side)
 
 
+@pytest.mark.parametrize("key", ["versions", "device", "precision", "fold", "positives"])
+def test_a_result_that_lacks_a_fact_is_named(parts: Path, tmp_path: Path, key: str) -> None:
+    wanted = asked(parts, tmp_path, rows=("all",))
+    path = write_result(tmp_path, jobs_of(wanted)[0])
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != key}))
+    with pytest.raises(DataError, match=rf"result-ours\.json: not a result \('{key}'\)\. Delete it"):
+        reproduce_table(wanted, quiet(), None)
+
+
 def test_folds_are_averaged_errors_summed_and_seeds_spread(tmp_path: Path) -> None:
     table = open_table("II", "kolektor")
     jobs = plan(table, "kolektor:x", rows=["end-to-end-10"], seeds=[1, 2, 3])

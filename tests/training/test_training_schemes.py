@@ -59,6 +59,14 @@ def test_the_separate_scheme_trains_one_part_after_the_other(parts: Path, tmp_pa
     assert load_checkpoint(result.checkpoint).epoch == 4
 
 
+def test_the_separate_scheme_keeps_no_epoch_from_before_its_decision_part(parts: Path, tmp_path: Path) -> None:
+    for seed in range(3):  # the first, without a decision, may be the best of all by chance
+        asked = settings(parts, epochs=2, scheme="separate", keep="best", validation=0.4, seed=seed)
+        result = train(asked, tmp_path / str(seed), Quiet())
+        third, fourth = (record.validation_ap or 0.0 for record in result.history[2:])
+        assert load_checkpoint(result.checkpoint).epoch == (4 if fourth > third else 3)
+
+
 def test_the_separate_scheme_needs_no_gradient_stop_and_no_running_statistics(parts: Path, tmp_path: Path) -> None:
     for name, changes in (("open", {"gradient_stop": False}), ("batch", {"norm": "batch"})):
         folder = tmp_path / name
@@ -118,7 +126,8 @@ def test_a_mean_of_one_is_the_thing_itself() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"average_epochs": 9}, "at most the 3 epochs"),
+        ({"average_epochs": 9}, "at most the 3 epochs there are"),
+        ({"average_epochs": 4, "scheme": "separate"}, "at most the 3 epochs that train the decision part"),
         ({"average_epochs": 2, "keep": "best"}, "exclude each other"),
         ({"average_epochs": 2, "norm": "batch"}, "running statistics"),
         ({"scheme": "together"}, "separate"),

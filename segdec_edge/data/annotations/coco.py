@@ -64,15 +64,14 @@ _ADAPTER = TypeAdapter(_Coco)
 def read_coco(path: Path) -> Export:
     """Every picture that the file lists, with its regions.
 
-    Raises DataError on another format, an id that two pictures share, and an annotation whose picture or category is
-    not in the file.
+    Raises DataError on another format, an id that two pictures or categories share, and an annotation whose picture or
+    category is not in the file.
     """
     coco = parse_json(_ADAPTER, path, WANTED)
-    names = {category.id: category.name for category in coco.categories}
     ids = [image.id for image in coco.images]
-    if len(set(ids)) < len(ids):
-        double = next(one for one in ids if ids.count(one) > 1)
-        raise DataError(f"{path}: two pictures have the id {double}, wanted unique ids. Export it again.")
+    _refuse_doubles(path, "pictures", ids)
+    _refuse_doubles(path, "categories", [category.id for category in coco.categories])
+    names = {category.id: category.name for category in coco.categories}
     _refuse_unknown(path, coco.annotations, "image_id", ids)
     _refuse_unknown(path, coco.annotations, "category_id", list(names))
     regions: dict[Id, list[Region]] = defaultdict(list)
@@ -87,6 +86,12 @@ def read_coco(path: Path) -> Export:
     crowds = sum(bool(annotation.iscrowd) for annotation in coco.annotations)
     notes = (f"{crowds} crowd annotations are marked as defects like the others",) if crowds else ()
     return Export(tuple(pictures), frozenset(names.values()), notes)
+
+
+def _refuse_doubles(path: Path, what: str, ids: Sequence[Id]) -> None:
+    if len(set(ids)) < len(ids):
+        double = next(one for one in ids if ids.count(one) > 1)
+        raise DataError(f"{path}: two {what} have the id {double}, wanted unique ids. Export it again.")
 
 
 def _shapes(annotation: _Annotation, path: Path, where: str) -> Iterator[Shape]:

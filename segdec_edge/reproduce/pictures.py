@@ -1,0 +1,74 @@
+"""Which pictures the trainings of a table are of, looked up before the first one begins. Trains and reads none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from hashlib import sha256
+
+from segdec_edge.config.train import TrainSettings
+from segdec_edge.data.samples import Dataset
+from segdec_edge.data.spec import open_dataset
+from segdec_edge.data.splits import SUBSETS, Split
+from segdec_edge.errors import DataError, SegdecError
+from segdec_edge.reproduce.plan import Job
+from segdec_edge.training.feeding import split_for
+from segdec_edge.training.refusals import refuse_one_kind
+
+
+class Lookup:
+    """Data sets and splits of settings, each opened once: a table has many trainings of the same."""
+
+    def __init__(self) -> None:
+        self._datasets: dict[str, Dataset] = {}
+        self._splits: dict[str, Split] = {}
+
+    def of(self, settings: TrainSettings) -> tuple[Dataset, Split]:
+        """Raises as open_dataset and choose_split."""
+        if settings.data not in self._datasets:
+            self._datasets[settings.data] = open_dataset(settings.data)
+        dataset = self._datasets[settings.data]
+        shaping = {"data", "seed", "validation", "test", "fold", "items", "splits"}
+        key = settings.model_dump_json(include=shaping)
+        if key not in self._splits:
+            self._splits[key] = split_for(settings, dataset)
+        return dataset, self._splits[key]
+
+
+def pictures_digest(dataset: Dataset, split: Split) -> str:
+    """Hex SHA-256 of the names in each subset and which are defective: other pictures, another training."""
+    kinds = {sample.name: sample.positive for sample in dataset.samples}
+    return sha256(
+        json.dumps([[(name, kinds[name]) for name in split.subset(one)] for one in SUBSETS]).encode()
+    ).hexdigest()
+
+
+def with_pictures(jobs: Iterable[Job]) -> tuple[Job, ...]:
+    """The jobs with the digest of their pictures; without where these are not to be had: results may be there yet."""
+    lookup = Lookup()
+
+    def digest(settings: TrainSettings) -> str:
+        try:
+            return pictures_digest(*lookup.of(settings))
+        except SegdecError:
+            return ""
+
+    return tuple(replace(job, pictures=digest(job.settings)) for job in jobs)
+
+
+def refuse_unfit(jobs: Iterable[Job]) -> None:
+    """Before the first training: what would be refused, or could not be evaluated, only hours later.
+
+    Raises DataError on a test without both kinds, and as open_dataset, choose_split and training do.
+    """
+    lookup = Lookup()
+    for job in jobs:
+        dataset, split = lookup.of(job.settings)
+        refuse_one_kind(dataset.named(split.train), job.settings.data)
+        defective = sum(sample.positive for sample in dataset.named(split.test))
+        if not 0 < defective < len(split.test):
+            raise DataError(
+                f"{job.folder}: tests {defective} defective and {len(split.test) - defective} good pictures"
+                f" ({split.how}), wanted at least one of each. Set another test share, seed or splits file."
+            )
