@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,13 @@ app.add_typer(data_app, name="data")
 
 console = Console(soft_wrap=True, highlight=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def speaking_console() -> Console:
+    """The console, a silent one in all but the first of the processes that torchrun started."""
+    speaks = os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0"
+    return console if speaks else Console(quiet=True)
+
 
 Spec = Annotated[
     str,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from segdec_edge.cli.app import app, changes_of, console
+from segdec_edge.cli.app import app, changes_of, speaking_console
 from segdec_edge.errors import ConfigError
 
 
@@ -51,7 +49,7 @@ def reproduce(
         seeds=_numbers("seeds", seeds) or (),
         changes=changes,
     )
-    speaking = console if os.environ.get("RANK", "0") == "0" else Console(quiet=True)  # under torchrun one speaks
+    speaking = speaking_console()
     speaking.print(reproduce_table(asked, speaking, None if summary else side_by_side), markup=False)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from segdec_edge.cli.app import app, changes_of, console
+from segdec_edge.cli.app import app, changes_of, console, speaking_console
 from segdec_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,17 +43,12 @@ def train(
         "data": data, "preset": preset, "fold": fold, "width": width, "epochs": epochs, "rate": rate, "seed": seed,
         "precision": precision, "device": device, "tensorboard": tensorboard,
     }  # fmt: skip
-    speaking = console if _is_first_process() else Console(quiet=True)
+    speaking = speaking_console()
     chosen = _train_settings(settings, {key: value for key, value in named.items() if value is not None}, size, change)
     with TerminalObserver(chosen.total_epochs, speaking) as observer:
         result = run_training(chosen, out, observer, resume=resume)
     speaking.print(f"{result.checkpoint}: threshold {result.threshold:.6g}, {result.threshold_source}", markup=False)
     speaking.print(f"Next: segdec evaluate {result.checkpoint}", markup=False)
-
-
-def _is_first_process() -> bool:
-    """Whether this process speaks: alone, or the first of those that torchrun started."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0"
 
 
 def _train_settings(

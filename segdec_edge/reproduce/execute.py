@@ -28,7 +28,7 @@ from segdec_edge.evaluation.run import evaluate_artefact
 from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.model.artefact import open_artefact
 from segdec_edge.model.checkpoint import load_checkpoint
-from segdec_edge.reproduce.pictures import pictures_digest, refuse_unfit
+from segdec_edge.reproduce.pictures import Lookup, pictures_digest
 from segdec_edge.reproduce.plan import AVERAGED, Job, without_effect
 from segdec_edge.reproduce.results import FREE, changed_in, evaluated, find_result, places, result_path
 from segdec_edge.training.run import CHECKPOINT, Observer, train
@@ -108,16 +108,21 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
 
 
 def run_all(
-    jobs: Sequence[Job], output: Path, observer_for: Callable[[Job], Any], said: Said, side_by_side: int
+    jobs: Sequence[Job],
+    output: Path,
+    observer_for: Callable[[Job], Any],
+    said: Said,
+    side_by_side: int,
+    lookup: Lookup,
 ) -> None:
     """Run what is not done yet; side_by_side 1: here, one after the other; more: so many processes at a time; 0: on a
     GPU as many as fit by the memory that the first one took, elsewhere 1.
 
-    SIGTERM and SIGHUP end the processes too. Raises as refuse_unfit before the first training, then TrainingError
+    SIGTERM and SIGHUP end the processes too. Raises as Lookup.refuse_unfit at first, then TrainingError
     naming the first run that failed, once those already begun have ended.
     """
     missing = [_missing(output, job) for job in jobs]
-    refuse_unfit(job for job in missing if job.variants)
+    lookup.refuse_unfit(job for job in missing if job.variants)
     waiting = [find_training(output, job, said) for job in missing if job.variants]
     said(f"{len(jobs)} trainings, {len(jobs) - len(waiting)} of them done already")
     while waiting and side_by_side <= 1:

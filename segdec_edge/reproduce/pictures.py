@@ -35,6 +35,31 @@ class Lookup:
             self._splits[key] = split_for(settings, dataset)
         return dataset, self._splits[key]
 
+    def with_digests(self, jobs: Iterable[Job]) -> tuple[Job, ...]:
+        """The jobs with the digest of their pictures, "" where these are not to be had: results may be there yet."""
+        return tuple(replace(job, pictures=self._digest(job.settings)) for job in jobs)
+
+    def refuse_unfit(self, jobs: Iterable[Job]) -> None:
+        """Before the first training: what would be refused, or could not be evaluated, only hours later.
+
+        Raises DataError on a test without both kinds, and as open_dataset, choose_split and training do.
+        """
+        for job in jobs:
+            dataset, split = self.of(job.settings)
+            refuse_one_kind(dataset.named(split.train), job.settings.data)
+            defective = sum(sample.positive for sample in dataset.named(split.test))
+            if not 0 < defective < len(split.test):
+                raise DataError(
+                    f"{job.folder}: tests {defective} defective and {len(split.test) - defective} good pictures"
+                    f" ({split.how}), wanted at least one of each. Set another test share, seed or splits file."
+                )
+
+    def _digest(self, settings: TrainSettings) -> str:
+        try:
+            return pictures_digest(*self.of(settings))
+        except SegdecError:
+            return ""
+
 
 def pictures_digest(dataset: Dataset, split: Split) -> str:
     """Hex SHA-256 of the names in each subset and which are defective: other pictures, another training."""
@@ -42,33 +67,3 @@ def pictures_digest(dataset: Dataset, split: Split) -> str:
     return sha256(
         json.dumps([[(name, kinds[name]) for name in split.subset(one)] for one in SUBSETS]).encode()
     ).hexdigest()
-
-
-def with_pictures(jobs: Iterable[Job]) -> tuple[Job, ...]:
-    """The jobs with the digest of their pictures; without where these are not to be had: results may be there yet."""
-    lookup = Lookup()
-
-    def digest(settings: TrainSettings) -> str:
-        try:
-            return pictures_digest(*lookup.of(settings))
-        except SegdecError:
-            return ""
-
-    return tuple(replace(job, pictures=digest(job.settings)) for job in jobs)
-
-
-def refuse_unfit(jobs: Iterable[Job]) -> None:
-    """Before the first training: what would be refused, or could not be evaluated, only hours later.
-
-    Raises DataError on a test without both kinds, and as open_dataset, choose_split and training do.
-    """
-    lookup = Lookup()
-    for job in jobs:
-        dataset, split = lookup.of(job.settings)
-        refuse_one_kind(dataset.named(split.train), job.settings.data)
-        defective = sum(sample.positive for sample in dataset.named(split.test))
-        if not 0 < defective < len(split.test):
-            raise DataError(
-                f"{job.folder}: tests {defective} defective and {len(split.test) - defective} good pictures"
-                f" ({split.how}), wanted at least one of each. Set another test share, seed or splits file."
-            )

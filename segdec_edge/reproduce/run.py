@@ -16,7 +16,7 @@ from segdec_edge.files import make_folder, write_atomic
 from segdec_edge.reproduce.execute import run_all
 from segdec_edge.reproduce.notes import marked, notes
 from segdec_edge.reproduce.paper import open_table
-from segdec_edge.reproduce.pictures import with_pictures
+from segdec_edge.reproduce.pictures import Lookup
 from segdec_edge.reproduce.plan import plan
 from segdec_edge.reproduce.summary import read_results, summarise, to_json
 from segdec_edge.reproduce.text import to_markdown
@@ -58,13 +58,21 @@ def reproduce_table(asked: Asked, console: Console, side_by_side: int | None) ->
     if side_by_side is None and not asked.output.is_dir():
         raise ConfigError(f"{asked.output}: no such folder, wanted one with trainings of a table. Mend --out.")
     _refuse_other_table(asked.output / RESULTS, table.key)
-    jobs = with_pictures(planned)
+    lookup = Lookup()
+    jobs = lookup.with_digests(planned)
     if side_by_side is not None:
 
         def say(text: str) -> None:
             console.print(text, markup=False)
 
-        run_all(jobs, asked.output, lambda job: TerminalObserver(job.settings.total_epochs, console), say, side_by_side)
+        run_all(
+            jobs,
+            asked.output,
+            lambda job: TerminalObserver(job.settings.total_epochs, console),
+            say,
+            side_by_side,
+            lookup,
+        )
     cells = summarise(table, jobs, asked.output)
     results = read_results(jobs, asked.output)
     make_folder(asked.output)

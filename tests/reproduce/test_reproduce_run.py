@@ -21,6 +21,7 @@ from segdec_edge.model.checkpoint import Checkpoint, save_checkpoint
 from segdec_edge.model.segdecnet import SegDecNet
 from segdec_edge.reproduce.execute import find_training, how_many_fit, job_from_json, job_to_json, run_all
 from segdec_edge.reproduce.paper import open_table
+from segdec_edge.reproduce.pictures import Lookup
 from segdec_edge.reproduce.plan import Job, plan
 from segdec_edge.reproduce.results import FREE
 from segdec_edge.reproduce.run import RESULTS, TABLE, Asked, reproduce_table
@@ -118,7 +119,7 @@ def test_what_is_done_is_not_done_again_and_what_was_interrupted_goes_on(parts: 
 
     def go(stop_at: tuple[str, int] | None) -> list[str]:
         told: list[str] = []
-        run_all(jobs, tmp_path, lambda job: Watching(job.row, stop_at), told.append, 1)
+        run_all(jobs, tmp_path, lambda job: Watching(job.row, stop_at), told.append, 1, Lookup())
         return told
 
     with pytest.raises(KeyboardInterrupt):
@@ -171,7 +172,7 @@ def test_results_are_found_however_the_variants_were_spelled(tmp_path: Path) -> 
     (cell,) = summarise(table, [alone], tmp_path)
     assert cell.average_precision == pytest.approx(80.0)
     told: list[str] = []
-    run_all([alone], tmp_path, TerminalObserver, told.append, 1)
+    run_all([alone], tmp_path, TerminalObserver, told.append, 1, Lookup())
     assert told == ["1 trainings, 1 of them done already"]
 
 

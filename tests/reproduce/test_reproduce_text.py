@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from segdec_edge.reproduce.paper import open_table
 from segdec_edge.reproduce.plan import plan
@@ -41,3 +46,13 @@ def test_folds_that_wait_for_others_are_told(tmp_path: Path) -> None:
     assert "| end to end, 33 items | 100 | 0+0 | not finished: seed 1337 |  |  |" in lines
     assert "| end to end, 5 items | 96.71 |  | not finished: seed 1337 |  |  |" in lines
     assert "| end to end, 33 items, ours | 0 | 1337 | 90.00 | 1+0 | 1+0 |" in lines
+
+
+@pytest.mark.parametrize(("rank", "speaks"), [("0", True), ("1", False)])
+def test_of_several_processes_the_first_alone_tells_the_table(tmp_path: Path, rank: str, speaks: bool) -> None:
+    command = ["reproduce", "V", "--data", f"folder:{tmp_path}/none", "-o", str(tmp_path), "--summary"]
+    environment = os.environ | {"RANK": rank, "WORLD_SIZE": "2"}
+    done = subprocess.run(
+        [sys.executable, "-m", "segdec_edge", *command], capture_output=True, text=True, env=environment, check=True
+    )
+    assert ("Table V" in done.stdout) == speaks
