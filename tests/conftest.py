@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,13 @@ from segdec_edge.runtime.tensorrt_api import TensorRt, find_tensorrt
 # The same examples on every run, and none too slow: other work shares the machine.
 settings.register_profile("segdec", deadline=None, derandomize=True, database=None)
 settings.load_profile("segdec")
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """Networks and pictures that a test draws are the same on every run and in any order of tests."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def _data_folder() -> Path:

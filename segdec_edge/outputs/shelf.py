@@ -17,9 +17,11 @@ from segdec_edge.errors import StorageError
 from segdec_edge.files import write_atomic, write_together
 
 PART_FILE = re.compile(
-    r"(?P<part_id>\d{8}T\d{6}Z-[0-9a-f]{6}(?:-[a-z][a-z0-9_]*)?-(?P<sequence>\d{6,}))(?P<end>\.png|_overlay\.jpg|\.json)"
+    r"(?P<part_id>\d{8}T\d{6}Z-(?:[0-9a-f]{6}){1,2}(?:-[a-z][a-z0-9_]*)?-(?P<sequence>\d{6,}))"
+    r"(?P<end>\.png|_overlay\.jpg|\.json)"
 )
-"""Only files named like this are ours: nothing else in the folder is ever adopted or deleted."""
+"""Only files named like this are ours: nothing else in the folder is ever adopted or deleted. Earlier versions had six
+hexadecimal digits where there are twelve now."""
 UNFINISHED = ".segdec_tmp_"
 """How the names of files begin before they are whole (segdec_edge.files)."""
 ORDER = ".order"

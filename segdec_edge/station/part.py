@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 
 
 def new_run_id() -> str:
-    """A name for a run that sorts by time and stays unique on boards whose clock starts anew at every boot."""
-    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    """A name for a run that sorts by time and stays unique on boards whose clock starts anew at every boot.
+
+    Such a board may name thousands of runs after one second: with 48 random bits, 10 000 of them meet with a chance
+    of 2 in 10 million (24 bits, as earlier versions had: 95 in 100).
+    """
+    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(6)}"
 
 
 def part_id(run_id: str, sequence: int, camera: str | None = None) -> str:

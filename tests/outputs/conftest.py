@@ -9,7 +9,7 @@ import pytest
 
 from segdec_edge.types import Frame, Label, Verdict
 
-RUN_ID = "20260102T030405Z-0a1b2c"
+RUN_ID = "20260102T030405Z-0a1b2c0a1b2c"
 
 
 @pytest.fixture
