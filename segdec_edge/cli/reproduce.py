@@ -18,7 +18,8 @@ def reproduce(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trainings, results.json and table.md.")],
     rows: Annotated[str | None, typer.Option(help="Only these rows, with commas.")] = None,
     variants: Annotated[
-        str, typer.Option(help="ours, authors, text, averaged, mirrored, pasted, augmented, improved.")
+        str,
+        typer.Option(help="ours, authors, text, drawn, batch-norm, averaged, mirrored, pasted, augmented, improved."),
     ] = "ours",
     folds: Annotated[str | None, typer.Option(help="Only these folds, as 0,1; of DAGM these classes.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, as 1337,1338.")] = "1337",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import get_type_hints
+
 import pytest
 
+from segdec_edge.cli.reproduce import reproduce
 from segdec_edge.errors import ConfigError
 from segdec_edge.reproduce.notes import notes
 from segdec_edge.reproduce.paper import SWITCHES, open_table
@@ -141,9 +145,21 @@ def test_variants_that_differ_in_what_has_no_effect_share_a_training() -> None:
     assert [job.variants for job in jobs] == [(("ours", "checkpoint.pt"), ("authors", "checkpoint.pt"))]
 
 
-def test_every_variant_makes_settings() -> None:
-    for name in VARIANTS:
-        assert plan(open_table("III", "kolektor"), DATA, variants=[name])
+def test_every_variant_is_another_training_or_another_file_of_it() -> None:
+    table, row = open_table("II", "kolektor"), ["end-to-end-33"]
+    (ours,) = plan(table, DATA, rows=row, folds=[0])
+    for name in VARIANTS.keys() - {"ours"}:
+        (other,) = plan(table, DATA, rows=row, folds=[0], variants=[name])
+        assert other.settings != ours.settings, name
+
+
+def test_every_variant_is_told_to_users() -> None:
+    options = get_type_hints(reproduce, include_extras=True)
+    (option,) = options["variants"].__metadata__
+    assert option.help.rstrip(".").split(", ") == list(VARIANTS)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    told = next(line for line in readme.splitlines() if "Variants: `ours`" in line).split("Variants: ")[1]
+    assert {name for name in VARIANTS if f"`{name}`" not in told} == set()
 
 
 @pytest.mark.parametrize(
