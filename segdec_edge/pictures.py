@@ -71,23 +71,32 @@ def decode(data: bytes, source: str) -> NDArray[np.generic]:
 
 def to_eight_bit(pixels: NDArray[np.generic], source: str) -> Pixels:
     """Bring decoded pixels to (H, W) or (H, W, 3) uint8 by read_picture's rule. Raises PictureError."""
-    if pixels.dtype == np.uint16:
-        pixels = np.round(pixels.astype(np.float32) / 257.0).astype(np.uint8)
-    if pixels.dtype != np.uint8:
+    opaque = grey_or_colour(pixels, source)
+    if opaque.dtype == np.uint16:
+        opaque = np.round(opaque.astype(np.float32) / 257.0).astype(np.uint8)
+    return opaque.astype(np.uint8, copy=False)
+
+
+def grey_or_colour(pixels: NDArray[np.generic], source: str) -> NDArray[np.uint8 | np.uint16]:
+    """Decoded pixels as (H, W) or (H, W, 3), 8 or 16 bits a channel, without an opaque alpha channel.
+
+    Raises PictureError on other pixels, and where they are transparent anywhere.
+    """
+    if pixels.dtype not in (np.uint8, np.uint16):
         raise PictureError(f"{source}: pixels of type {pixels.dtype}, wanted 8 or 16 bits a channel. Convert it first.")
-    eight_bit: Pixels = pixels.astype(np.uint8, copy=False)
-    match eight_bit.shape:
+    known = pixels.astype(pixels.dtype.type, copy=False)
+    match known.shape:
         case (_, _) | (_, _, 3):
-            return eight_bit
+            return known
         case (_, _, 1):
-            return np.ascontiguousarray(eight_bit[:, :, 0])
-        case (_, _, 4) if int(eight_bit[:, :, 3].min()) == 255:
-            return np.ascontiguousarray(eight_bit[:, :, :3])
+            return np.ascontiguousarray(known[:, :, 0])
+        case (_, _, 4) if int(known[:, :, 3].min()) == np.iinfo(known.dtype).max:
+            return np.ascontiguousarray(known[:, :, :3])
         case (_, _, 4):
             raise PictureError(
                 f"{source}: parts of it are transparent, wanted an opaque picture. Save it without alpha."
             )
-    raise PictureError(f"{source}: shape {pixels.shape}, wanted (H, W) or (H, W, 3). Save it as grey or colour.")
+    raise PictureError(f"{source}: shape {known.shape}, wanted (H, W) or (H, W, 3). Save it as grey or colour.")
 
 
 def prepare(pixels: Pixels, size_hw: tuple[int, int], channels: int, view: View = WHOLE) -> Pixels:

@@ -5,6 +5,7 @@ One file for each part of the road; importing it registers its commands, in the 
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -31,6 +32,8 @@ def main() -> None:
     rich = RichHandler(console=errors, show_time=False, show_path=False, rich_tracebacks=False)
     handler = rich if errors.is_terminal else logging.StreamHandler()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe that knows no "×" must not end a finished job in a traceback
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except PeerStopped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +72,9 @@ def data_import(
     source: Annotated[Path, typer.Argument(metavar="FILE_OR_FOLDER", help="What the annotation tool exported.")],
     images: Annotated[Path, typer.Option("--images", help="Folder of the annotated pictures.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the data set.")],
-    classes: Annotated[str, typer.Option(help="Only these classes are defects, as a,b; by default all.")] = "",
+    classes: Annotated[
+        str, typer.Option(help='Only these classes are defects, as a,b or "a,b",c; by default all.')
+    ] = "",
     min_area: Annotated[int, typer.Option(min=0, help="Pixels; smaller regions mark no defect.")] = 0,
     link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies of the pictures.")] = False,
     parts: Annotated[bool, typer.Option("--parts", help="Write parts.csv, each picture a part of its own.")] = False,
@@ -79,7 +82,7 @@ def data_import(
     """Turn what annotators export into a data set folder:OUT; boxes alone are enough."""
     from segdec_edge.data.annotations.write import Choice, import_annotations, render
 
-    names = tuple(name.strip() for name in classes.split(",") if name.strip())
+    names = tuple(name.strip() for name in next(csv.reader([classes], skipinitialspace=True), []) if name.strip())
     report = import_annotations(form, source, images, out, Choice(names, min_area, link, parts))
     console.print(render(report), markup=False)
     console.print(f"Next: segdec data check folder:{out}", markup=False)

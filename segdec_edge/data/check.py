@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from segdec_edge.data.dagm import LABELS_LIST
 from segdec_edge.data.exif import refuse_turned
-from segdec_edge.data.folder import DEFECT, GOOD, IMAGES, MASKS, visible_files
+from segdec_edge.data.folder import DEFECT, GOOD, IMAGES, MASKS, composed, lone_mask, visible_files
 from segdec_edge.data.samples import Dataset, Sample, read_mask
 from segdec_edge.errors import MaskError, PictureError
 from segdec_edge.pictures import SUFFIXES, decode, read_bytes, to_eight_bit
@@ -150,7 +150,7 @@ def _files_among(pictures: Iterable[Path], root: Path) -> Iterator[Path]:
 
 def _place(relative: Path) -> str:
     """What a picture and its mask share: the path without suffix, layout folder and a published set's mask ending."""
-    stem = relative.with_suffix("").as_posix()
+    stem = composed(relative.with_suffix("").as_posix())
     if relative.parts[0] in (IMAGES, DEFECT, MASKS):
         return stem.partition("/")[2]
     if relative.parts[0] == GOOD:
@@ -162,7 +162,7 @@ def _stray_line(path: Path, relative: Path) -> str:
     if path.suffix.lower() not in SUFFIXES:
         return f"{path}: is no picture by its name. Move it out of the pictures' folder."
     if relative.parts[0] == MASKS or path.stem.endswith(_MASK_ENDS):
-        return f"{path}: a mask without a picture of that name. Add the picture, or rename the mask."
+        return lone_mask(path)
     return f"{path}: is left out, its name does not fit the layout. Rename it, or move it out of the pictures' folder."
 
 

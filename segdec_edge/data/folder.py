@@ -11,7 +11,9 @@ in; else each picture shows a part of its own. Names starting with a dot, and Wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from segdec_edge.data.samples import Dataset, FileSample, read_mask
@@ -36,15 +38,25 @@ def folder_dataset(spec: str, root: Path, *, to_check: bool = False) -> Dataset:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder. Give the one that holds {_LAYOUTS}.")
     doubled: dict[Path, str] = {}
-    masks = _by_name(root / MASKS, doubled)
+    masks = {composed(name): path for name, path in _by_name(root / MASKS, doubled).items()}
     samples = _with_masks(root, masks, doubled) if _has_images(root) else _sorted_by_hand(root, masks, doubled)
-    if doubled and not to_check:
-        raise DataError(next(iter(doubled.values())))
+    wrong = [*doubled.values(), *_strays(root, masks, {_below(root, sample.path) for sample in samples})]
+    if wrong and not to_check:
+        raise DataError(wrong[0])
     parts = _read_parts(root / PARTS, {sample.name for sample in samples})
     if parts:
         samples = [FileSample(one.name, parts[one.name], one.positive, one.path, one.mask_path) for one in samples]
     in_order = tuple(sorted(samples, key=lambda sample: sample.name))
     return Dataset(spec, in_order, left_out=frozenset(doubled), findings=tuple(doubled.values()))
+
+
+def composed(name: str) -> str:
+    """A name with each accented letter as one character: a Mac writes two, and both look alike."""
+    return unicodedata.normalize("NFC", name)
+
+
+def lone_mask(path: Path) -> str:
+    return f"{path}: a mask without a picture of that name. Add the picture, or rename the mask."
 
 
 def picture_files(folder: Path) -> Iterator[Path]:
@@ -53,11 +65,32 @@ def picture_files(folder: Path) -> Iterator[Path]:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, sorted, without those in or under a name that starts with a dot."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.is_file() and path.name.lower() not in _WINDOWS_OWN:
+    """Every file below a folder, sorted, without those in or under a name that starts with a dot; links are followed.
+
+    Raises DataError on a folder that cannot be read and a link that leads nowhere or round in a circle.
+    """
+    return _visible(folder, ()) if folder.is_dir() else iter(())
+
+
+def _visible(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:
+        raise DataError(f"{folder}: a link to a folder that it lies in. Remove it.")
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}). Check its permissions.") from error
+    for entry in entries:
+        path = folder / entry.name
+        if entry.name.startswith(".") or entry.name.lower() in _WINDOWS_OWN:
+            continue
+        if entry.is_dir():
+            yield from _visible(path, (*above, real))
+        elif entry.is_file():
             yield path
+        elif entry.is_symlink():
+            raise DataError(f"{path}: a link to nothing. Remove it, or bring back {os.path.realpath(path)}.")
 
 
 def _has_images(root: Path) -> bool:
@@ -76,9 +109,9 @@ def _has_images(root: Path) -> bool:
 def _with_masks(root: Path, masks: Mapping[str, Path], doubled: dict[Path, str]) -> list[FileSample]:
     samples = []
     for name, path in _by_name(root / IMAGES, doubled).items():
-        mask_path = masks.get(name)
+        mask_path = masks.get(composed(name))
         positive = mask_path is not None and _marks_something(mask_path)
-        samples.append(FileSample(name, _part(name), positive, path, mask_path if positive else None))
+        samples.append(FileSample(name, default_part(name), positive, path, mask_path if positive else None))
     return samples
 
 
@@ -87,9 +120,23 @@ def _sorted_by_hand(root: Path, masks: Mapping[str, Path], doubled: dict[Path, s
     for kind in (GOOD, DEFECT):
         for below, path in _by_name(root / kind, doubled).items():
             name, positive = f"{kind}/{below}", kind == DEFECT
-            part = _part(below) if "/" in below else name
-            samples.append(FileSample(name, part, positive, path, masks.get(below) if positive else None))
+            part = default_part(below) if "/" in below else name
+            samples.append(FileSample(name, part, positive, path, masks.get(composed(below)) if positive else None))
     return samples
+
+
+def _below(root: Path, picture: Path) -> str:
+    """A picture's path below images/, good/ or defect/ without suffix, as its mask's name must be."""
+    return composed(PurePosixPath(*picture.relative_to(root).parts[1:]).with_suffix("").as_posix())
+
+
+def _strays(root: Path, masks: Mapping[str, Path], pictures: Collection[str]) -> Iterator[str]:
+    """Files in masks/ that no picture uses: a defect would count as a good part, or be trained without its mask."""
+    yield from (lone_mask(path) for name, path in masks.items() if name not in pictures)
+    for path in visible_files(root / MASKS):
+        name = composed(path.relative_to(root / MASKS).with_suffix("").as_posix())
+        if path.suffix.lower() not in SUFFIXES and name in pictures and name not in masks:
+            yield f"{path}: the only mask of {name}, and no picture by its name. Save it as PNG."
 
 
 def _by_name(folder: Path, doubled: dict[Path, str]) -> dict[str, Path]:
@@ -110,7 +157,8 @@ def _by_name(folder: Path, doubled: dict[Path, str]) -> dict[str, Path]:
     return found
 
 
-def _part(name: str) -> str:
+def default_part(name: str) -> str:
+    """The part that a picture shows where no list says: the first folder of its name, else the name."""
     return PurePosixPath(name).parts[0]
 
 
@@ -126,7 +174,8 @@ def _read_parts(path: Path, names: set[str]) -> dict[str, str]:
     if not path.is_file():
         return {}
     parts: dict[str, str] = {}
-    for number, (name, part) in _rows(path):
+    for number, (cell, part) in _rows(path):
+        name = listed_name(cell, names)
         if parts.setdefault(name, part) != part:
             raise DataError(f"{path}, line {number}: {name} is part {parts[name]} above and {part} here. Keep one.")
     unknown, missing = sorted(parts.keys() - names), sorted(names - parts.keys())
@@ -138,7 +187,7 @@ def _read_parts(path: Path, names: set[str]) -> dict[str, str]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Line number, then name without suffix and part. Raises DataError on anything but two filled columns."""
+    """Line number, then name as it stands and part. Raises DataError on anything but two filled columns."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
@@ -153,9 +202,12 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
             continue
         if len(cells) != 2 or not all(cells):
             raise DataError(f"{path}, line {number}: {shown(row)}, wanted a name and a part. Correct that line.")
-        yield number, (_without_suffix(cells[0]), cells[1])
+        yield number, (row[0], cells[1])
 
 
-def _without_suffix(name: str) -> str:
-    path = PurePosixPath(name.replace("\\", "/"))
-    return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)
+def listed_name(entry: str, names: Collection[str]) -> str:
+    """The picture that an entry of a list means: its name, the same with a suffix, blanks about it or backslashes."""
+    slashed = entry.replace("\\", "/")
+    path = PurePosixPath(slashed.strip())
+    bare = str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)
+    return next((one for one in (entry, slashed, slashed.strip(), bare) if one in names), bare)

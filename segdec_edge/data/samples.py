@@ -9,14 +9,15 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from segdec_edge.data.exif import refuse_turned
 from segdec_edge.data.words import take_apart
 from segdec_edge.errors import DataError, MaskError
-from segdec_edge.pictures import decode, read_bytes, read_picture, to_eight_bit
+from segdec_edge.pictures import decode, grey_or_colour, read_bytes, read_picture, to_eight_bit
 from segdec_edge.types import BoolMask, Pixels
 
-_HALF = 127
+_PAGED = frozenset({".tif", ".tiff"})
 _NOISE_REACH = 8
 """Pixels: JPEG's noise about an edge stays in its block of 8 × 8; at qualities 5 to 95 it reached 7."""
 _DRAWN = 12
@@ -191,14 +192,19 @@ def read_mask(path: Path) -> BoolMask:
     """Read a mask file: (H, W), True where any channel is above 127 of 255, or non-zero where no value is above 127.
 
     The second rule serves masks written as 0/1 or class numbers; soft edges of 0/255 masks fall under the first.
-    Raises MaskError, also on class numbers of which some are above 127: the others would be lost.
+    With 16 bits a channel the half is 32767. Raises MaskError, also on class numbers of which some are above the half:
+    the others would be lost; and on a file of several pages, of which one would be read.
     """
     try:
-        grey = read_picture(path)
+        data = read_bytes(path)
+        pixels = grey_or_colour(decode(data, str(path)), str(path))
     except DataError as error:
         raise MaskError(f"mask {error}") from error
-    top = grey.max(axis=2) if grey.ndim == 3 else grey
-    bright = top > _HALF
+    if path.suffix.lower() in _PAGED and (pages := cv2.imcount(str(path))) > 1:
+        raise MaskError(f"mask {path}: {pages} pages, wanted one: which marks the defects? Save them as one PNG.")
+    top = pixels.max(axis=2) if pixels.ndim == 3 else pixels
+    half = int(np.iinfo(top.dtype).max) // 2
+    bright: BoolMask = top > half
     if not bright.any():
         return top > 0
     dim = (top > 0) & ~bright
@@ -206,13 +212,13 @@ def read_mask(path: Path) -> BoolMask:
     if lost is not None:
         row, column = lost
         raise MaskError(
-            f"mask {path}: value {top[row, column]} at row {row}, column {column}, far from any above {_HALF}, wanted"
-            f" one value for all defects: only those above {_HALF} count here. Save the mask with 0 and 255."
+            f"mask {path}: value {top[row, column]} at row {row}, column {column}, far from any above {half}, wanted"
+            f" one value for all defects: only those above {half} count here. Save the mask with 0 and 255."
         )
     return bright
 
 
-def _lost_region(top: Pixels, dim: BoolMask, bright: BoolMask) -> tuple[int, int] | None:
+def _lost_region(top: NDArray[np.uint8 | np.uint16], dim: BoolMask, bright: BoolMask) -> tuple[int, int] | None:
     """The first pixel, row and column, of a region of dim pixels that touches no bright one and is drawn, no noise:
     farther than a lossy format's reaches, and of one value."""
     labels = cv2.connectedComponents((dim | bright).astype(np.uint8), connectivity=8)[1]
@@ -224,7 +230,7 @@ def _lost_region(top: Pixels, dim: BoolMask, bright: BoolMask) -> tuple[int, int
     reach = np.ones((2 * _NOISE_REACH + 1,) * 2, np.uint8)
     near = cv2.dilate(bright.astype(np.uint8), reach) > 0
     rows, columns = np.nonzero(~touched[labels] & ~near)
-    keys = labels[rows, columns].astype(np.int64) * 256 + top[rows, columns]
+    keys = labels[rows, columns].astype(np.int64) * 65536 + top[rows, columns]
     _, first, counts = np.unique(keys, return_index=True, return_counts=True)
     drawn = first[counts >= _DRAWN]
     return (int(rows[drawn.min()]), int(columns[drawn.min()])) if drawn.size else None

@@ -7,7 +7,7 @@ or in the older form ImageId_ClassId,EncodedPixels with an empty second column w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def severstal_dataset(spec: str, root: Path) -> Dataset:
     pictures = {path.name: path for path in picture_files(root / PICTURES) if path.parent == root / PICTURES}
     if not pictures:
         raise DataError(f"{root / PICTURES}: no pictures there. Give the folder that holds {PICTURES} and {LABELS}.")
-    found = _read_labels(root / LABELS)
+    found = _read_labels(root / LABELS, pictures)
     missing = sorted(found.keys() - pictures.keys())
     if missing:
         raise DataError(
@@ -116,22 +116,34 @@ def _pairs(runs: str, source: str) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return values[::2], values[1::2]
 
 
-def _read_labels(path: Path) -> dict[str, dict[str, str]]:
-    """Picture file name → class → run lengths. Raises DataError."""
+def _read_labels(path: Path, pictures: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Picture file name → class → run lengths. Raises DataError.
+
+    The older form has a line for each class of each picture: one that lacks some was cut, and would be defect-free.
+    """
     found: dict[str, dict[str, str]] = {}
-    for number, (picture, kind, runs) in _rows(path):
+    told: dict[str, set[str]] = {picture: set() for picture in pictures}
+    old, rows = _rows(path)
+    for number, (picture, kind, runs) in rows:
         if kind not in _CLASSES:
             raise DataError(f"{path}, line {number}: class {kind!r}, wanted {', '.join(_CLASSES)}. Correct that line.")
+        told.setdefault(picture, set()).add(kind)
         if not runs:
             continue
         if kind in found.setdefault(picture, {}):
             raise DataError(f"{path}, line {number}: {picture} has class {kind} above already. Keep one line of them.")
         found[picture][kind] = runs
+    cut = sorted(picture for picture, kinds in told.items() if old and len(kinds) < len(_CLASSES))
+    if cut:
+        raise DataError(
+            f"{path}: {len(cut)} pictures have fewer lines than the {len(_CLASSES)} of this form, one a class, first"
+            f" {cut[0]}. Was the file cut? Save the original again."
+        )
     return found
 
 
-def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
-    """Line number, then picture, class and run lengths, from either form. Raises DataError."""
+def _rows(path: Path) -> tuple[bool, Iterator[tuple[int, tuple[str, str, str]]]]:
+    """Whether it is the older form; then line number, and picture, class and run lengths. Raises DataError."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -141,6 +153,12 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
     if header not in (_HEADER, _OLD_HEADER):
         wanted = f"{','.join(_HEADER)} or {','.join(_OLD_HEADER)}"
         raise DataError(f"{path}: the first line is {shown(header)}, wanted {wanted}. Save the original again.")
+    return header == _OLD_HEADER, _told(path, header, rows)
+
+
+def _told(
+    path: Path, header: Sequence[str], rows: Iterable[tuple[int, list[str]]]
+) -> Iterator[tuple[int, tuple[str, str, str]]]:
     for number, row in rows:
         if len(row) not in (0, len(header)):
             wanted = f"wanted {len(header)} columns as in the first line"

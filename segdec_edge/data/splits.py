@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from segdec_edge.data.folder import listed_name
 from segdec_edge.data.published import SplitLists, read_split_file
 from segdec_edge.data.samples import Dataset, Sample, without_masks
 from segdec_edge.data.words import take_apart
 from segdec_edge.errors import DataError
 from segdec_edge.files import from_home, sha256_of
-from segdec_edge.pictures import SUFFIXES
 
 SUBSETS = ("train", "validation", "test")
 SPLITS_FILE = "splits.json"
@@ -123,6 +124,8 @@ def published_split(
         _resolved(dataset, entries, splits_file, test)
         for entries, test in zip((lists.train, lists.validation, lists.test), held_out, strict=True)
     )
+    known = _Known.of(dataset, True)
+    _refuse_overlap(splits_file, [{*_meant(known, entries)} for entries in lists.all_tests])
     if not train:
         raise DataError(f"{splits_file}: its list of training pictures is empty, wanted at least one. Correct it.")
     _refuse_shared(dataset, splits_file, (train, validation, test))
@@ -227,18 +230,27 @@ class _Known:
         return _Known(frozenset(sample.name for sample in dataset.samples), parts, last)
 
     def named(self, entry: str) -> list[str]:
-        for one in (entry, _without_suffix(entry)):
-            if one in self.names:
-                return [one]
+        name = listed_name(entry, self.names)
+        if name in self.names:
+            return [name]
         if entry in self.parts:
             return self.parts[entry]
-        name = self.last.get(_without_suffix(entry))
-        return [] if name is None else [name]
+        last = self.last.get(listed_name(entry, self.last))
+        return [] if last is None else [last]
 
 
-def _without_suffix(entry: str) -> str:
-    path = PurePosixPath(entry)
-    return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else entry
+def _meant(known: _Known, entries: Iterable[str]) -> Iterator[str]:
+    return (name for entry in entries for name in known.named(entry))
+
+
+def _refuse_overlap(source: Path, tests: Sequence[Set[str]]) -> None:
+    """tests: the names of the pictures that each fold tests. Counted over folds, errors on shared ones count twice."""
+    for (first, one), (second, other) in combinations(enumerate(tests), 2):
+        if both := sorted(one & other):
+            raise DataError(
+                f"{source}: folds {first} and {second} test the same, {len(both)} pictures, first {both[0]}."
+                " Wanted each in one fold: correct the file."
+            )
 
 
 def _refuse_shared(dataset: Dataset, source: Path, subsets: tuple[tuple[str, ...], ...]) -> None:

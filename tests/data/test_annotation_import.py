@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +86,8 @@ OUTSIDE = {"image_id": 1, "segmentation": [[40, 5, 46, 5, 46, 9]]}
 RUNS = {"image_id": 1, "segmentation": {"counts": [8, 9], "size": [24, 32]}}
 
 
+PNG_MASK = base64.b64encode(cv2.imencode(".png", np.full((6, 8), 255, np.uint8))[1].tobytes()).decode()
+
 MISTAKES: dict[str, tuple[Place, str]] = {
     "outside": (coco(OUTSIDE), "a.png: annotation 1: x 40 to 46, y 5 to 9 is outside"),
     "two points": (coco({"image_id": 1, "segmentation": [[4, 5, 6, 7]]}), "polygon of 2 points"),
@@ -97,10 +102,19 @@ MISTAKES: dict[str, tuple[Place, str]] = {
     "twice": (coco(BOX, names=("x/a.png", "y/a.png")), "two entries of the export name it"),
     "mixed": (coco(BOX, names=("top/b.png", "bottom/a.png")), "bottom/a.png with 1, wanted one number for the whole"),
     "suffix": (coco(BOX, names=("same.png", "same.jpg")), "same.png has the same name"),
-    "climbs": (coco(BOX, names=("../in/a.png",)), "'../in/a.png', wanted a path that stays below"),
+    "climbs": (coco(BOX, names=("x/../in/a.png",)), "'x/../in/a.png', wanted a path that stays below"),
     "line break": (coco(BOX, names=("a\n.png",)), "'a\\n.png', wanted a name without control characters"),
     "labelme, NUL": (labelme(name="a\0.png"), "wanted a name without control characters"),
-    "climbs, Windows": (coco(BOX, names=("..\\in\\a.png",)), "wanted a path that stays below"),
+    "climbs, Windows": (coco(BOX, names=("x\\..\\in\\a.png",)), "wanted a path that stays below"),
+    "case": (coco(BOX, names=("A.png",)), "There is "),
+    "half an upload": (
+        coco(BOX, names=("20240101-a.png", "same.jpg")),
+        "20240101-a.png is in ",
+    ),
+    "turned by words": (
+        coco(BOX | {"attributes": {"rotation": "left"}}),
+        "its box is turned by 'left', wanted degrees",
+    ),
     "empty": (coco(names=()), "lists no picture"),
     "size": (
         coco(BOX, images=[{"id": 1, "file_name": "a.png", "width": 24, "height": 32}]),
@@ -125,6 +139,10 @@ MISTAKES: dict[str, tuple[Place, str]] = {
     "labelme, other JSON": (text("labelme", '{"images": []}'), "no LabelMe file"),
     "line": (labelme({"shape_type": "line", "points": [[1, 1], [5, 5]]}), "a line marks no region"),
     "circle": (labelme({"shape_type": "circle", "points": [[1, 1]]}), "circle of 1 points"),
+    "mask's points": (
+        labelme({"shape_type": "mask", "points": [[3, 4], [20, 20]], "mask": PNG_MASK}),
+        "its mask is 8 × 6 (width × height), its points span 18 × 17",
+    ),
     "dot": (labelme({"shape_type": "polygon", "points": [[1, 1]]}), "shape 1 (scratch): polygon of 1"),
     "base64": (labelme({"shape_type": "mask", "points": [[1, 1], [2, 2]], "mask": "?"}), "no base64"),
     "labelme, climbs": (labelme(name="../x/../../a.png"), "wanted a path that stays below"),
@@ -157,6 +175,11 @@ MISTAKES: dict[str, tuple[Place, str]] = {
     "masks, two suffixes": (cvat_masks(names="a\nsame\n"), "same: 2 pictures have this name"),
     "masks, climbs": (cvat_masks(names="../a\n"), "wanted a path that stays below"),
     "masks, labelmap": (cvat_masks(labels="scratch\n"), "'scratch', wanted label:red,green,blue"),
+    "masks, one colour": (
+        cvat_masks(labels="scratch:9,8,7::\nok:9,8,7::\n"),
+        "the colour 9,8,7 stands for scratch and for ok",
+    ),
+    "masks, black": (cvat_masks(labels="scratch:0,0,0::\n"), "the colour 0,0,0 stands for background and for scratch"),
     "masks, empty": (lambda folder: ("cvat", folder / "none"), "no CVAT export Segmentation mask 1.1"),
     "studio, empty": (studio(), "lists no picture"),
     "studio, nothing done": (studio(task(1, "a.png", None)), "no annotated picture in it"),
@@ -167,6 +190,12 @@ MISTAKES: dict[str, tuple[Place, str]] = {
     "studio, outside": (
         studio(task(1, "a.png", rectangle_result(40, 1, 5, 5))),
         "a.png: rectangle r0: x 40 to 45, y 1 to 6 is outside",
+    ),
+    "studio, vector": (
+        studio(
+            task(1, "a.png", {**rectangle_result(1, 1, 5, 5), "type": "vectorlabels", "value": {"points": [{"x": 1}]}})
+        ),
+        "a vector marks no region here",
     ),
     "studio, turned": (
         studio(task(1, "a.png", rectangle_result(1, 1, 5, 5) | {"image_rotation": 90})),
@@ -355,3 +384,81 @@ def test_the_command_makes_a_data_set_that_passes_its_check(tmp_path: Path) -> N
     assert wrong.returncode == 1
     assert "no class rust, there are: dent, scratch" in wrong.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_names_that_begin_like_uploads_are_found_where_all_do(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png", "my part (1).png")
+    names = ("images/0123abcd-a.png", "images/89abcdef-my_part_1.png")
+    assert list(imported(*coco(BOX, names=names)(tmp_path), images, tmp_path / "out")[0]) == ["a", "my part (1)"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../label-studio/data/media/upload/1/0123abcd-a b.png",
+        "..\\..\\upload\\1\\0123abcd-a_b.png",
+        "/data/local-files/?d=set/a%20b.png",
+        "data/local-files/?d=a b.png",
+    ],
+)
+def test_paths_of_label_studio_in_coco_are_found(name: str, tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a b.png")
+    assert list(imported(*coco(BOX, names=(name,))(tmp_path), images, tmp_path / "out")[0]) == ["a b"]
+
+
+def test_altered_copies_of_one_picture_are_one_part(tmp_path: Path) -> None:
+    names = [f"part_{number}_png.rf.{copy}.png" for number in (1, 2) for copy in ("0a", "1b")]
+    images = pictures(tmp_path / "in", *names, "other.png")
+    listed = [
+        {"id": number, "file_name": name, "width": 32, "height": 24}
+        for number, name in enumerate([*names, "other.png"], 1)
+    ]
+    for out, extra in (("named", {}), ("said", {"extra": {"name": "one.png"}})):
+        place = coco(BOX, images=[image | (extra if image["id"] < 5 else {}) for image in listed])
+        report = import_annotations(*place(tmp_path), images, tmp_path / out)
+        counts = Counter(sample.part for sample in open_dataset(f"folder:{tmp_path / out}").samples)
+        assert sorted(counts.values()) == ([1, 2, 2] if out == "named" else [1, 4])
+        assert any("altered copies" in note for note in report.notes)
+
+
+def test_pictures_of_a_cvat_project_lie_in_a_folder_a_subset(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "train/a.png", "val/a.png")
+    shape = '<box label="scratch" xtl="8" ytl="5" xbr="20" ybr="12"/>'
+    entries = [
+        f'<image id="{number}" name="a.png" subset="{subset}" width="32" height="24">{content}</image>'
+        for number, (subset, content) in enumerate({"train": "", "val": shape}.items())
+    ]
+    form, source = text("cvat", f"<annotations>{''.join(entries)}</annotations>")(tmp_path)
+    masks, _ = imported(form, source, images, tmp_path / "out")
+    assert {name: mask is not None for name, mask in masks.items()} == {"train/a": False, "val/a": True}
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_labelme_mask_lies_between_its_points(swapped: bool, alpha: bool, tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png")
+    crop = np.zeros((6, 8, 4), np.uint8)
+    crop[1:3, 2:5, :3], crop[:, :, 3] = 255, 255
+    data = cv2.imencode(".png", crop if alpha else crop[:, :, 0])[1].tobytes()
+    points = [[3, 4], [10, 9]]
+    shape = {"label": "a", "shape_type": "mask", "points": points[::-1] if swapped else points}
+    place = labelme(shape | {"mask": base64.b64encode(data).decode()})
+    masks, _ = imported(*place(tmp_path), images, tmp_path / "out")
+    assert np.array_equal(np.asarray(masks["a"]), rectangle(5, 5, 8, 7))
+
+
+def test_a_transparent_mask_is_refused(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png")
+    form, folder = png_masks("task-7-annotation-9-by-me-tag-a-0.png")(tmp_path)
+    cv2.imwrite(str(folder / "task-7-annotation-9-by-me-tag-a-0.png"), np.zeros((24, 32, 4), np.uint8))
+    (line,) = refusal(form, folder, images, tmp_path / "out")
+    assert "parts of it are transparent, wanted an opaque picture" in line
+
+
+def test_half_an_unpacked_cvat_export_is_refused(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "a.png", "b.png")
+    form, folder = cvat_masks(names="a\nb\n")(tmp_path)
+    (folder / "SegmentationObject").mkdir()
+    shutil.copy(folder / "SegmentationClass/a.png", folder / "SegmentationObject/b.png")
+    (line,) = refusal(form, folder, images, tmp_path / "out")
+    assert "SegmentationObject/b.png: has no counterpart in SegmentationClass/" in line

@@ -158,9 +158,10 @@ def test_a_broken_shape_is_refused_in_one_line(shape: Shape, words: str) -> None
 
 def test_broken_masks_in_files_are_refused(tmp_path: Path) -> None:
     small = cv2.imencode(".png", np.full((3, 4), 255, np.uint8))[1].tobytes()
-    assert draw(Crop(small, 5, 6), SIZE_HW).mask.sum() == 12
-    assert "outside the picture" in refusal(Crop(small, 30, 6))
+    assert draw(Crop(small, 5, 6, (3, 4)), SIZE_HW).mask.sum() == 12
+    assert "outside the picture" in refusal(Crop(small, 30, 6, (3, 4)))
+    assert "its mask is 4 × 3 (width × height), its points span 5 × 3" in refusal(Crop(small, 5, 6, (3, 5)))
     with pytest.raises(PictureError, match="not a readable picture"):
-        draw(Crop(b"nothing", 0, 0), SIZE_HW)
+        draw(Crop(b"nothing", 0, 0, (1, 1)), SIZE_HW)
     (tmp_path / "mask.png").write_bytes(small)
     assert "4 × 3 (width × height), wanted 32 × 24" in refusal(MaskFile(tmp_path / "mask.png"))

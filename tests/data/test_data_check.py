@@ -54,7 +54,7 @@ def clean(tmp_path: Path) -> Path:
 
 
 def checked(root: Path) -> CheckReport:
-    return check_dataset(folder_dataset(f"folder:{root}", root), root)
+    return check_dataset(folder_dataset(f"folder:{root}", root, to_check=True), root)
 
 
 def only_finding(root: Path) -> str:
@@ -157,6 +157,11 @@ def test_a_mask_that_marks_a_sorted_good_part_is_told(tmp_path: Path) -> None:
 def test_a_mask_without_a_picture_is_told(clean: Path) -> None:
     save(clean / "masks" / "lone.png", mask_of(5))
     assert only_finding(clean).startswith(f"{clean / 'masks' / 'lone.png'}: a mask without a picture of that name.")
+
+
+def test_a_mask_in_another_format_is_told(clean: Path) -> None:
+    (clean / "masks" / "good1.gif").write_bytes(b"a mask that would not count")
+    assert only_finding(clean).startswith(f"{clean / 'masks' / 'good1.gif'}: is no picture by its name.")
 
 
 @pytest.mark.parametrize("place", ["images/list.txt", "masks/labels.json", "images/part.gif"])

@@ -215,3 +215,55 @@ def test_an_unclosed_quote_in_the_parts_list_is_named_by_its_line(tmp_path: Path
         folder_dataset("folder:x", tmp_path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def test_linked_folders_and_files_are_followed(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
+    save(elsewhere / "images" / "1.png")
+    save(elsewhere / "masks" / "1.png", defect=True)
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+        (root / kind / "lot1").symlink_to(elsewhere / kind)
+    save(root / "images" / "lot2" / "1.png")
+    assert labels(root) == {"lot1/1": True, "lot2/1": False}
+
+
+def test_links_in_a_circle_or_to_nothing_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png")
+    (tmp_path / "images" / "again").symlink_to(tmp_path / "images")
+    assert "images/again: a link to a folder that it lies in" in refusal(tmp_path)
+    (tmp_path / "images" / "again").unlink()
+    (tmp_path / "images" / "b.png").symlink_to(tmp_path / "gone.png")
+    assert f"images/b.png: a link to nothing. Remove it, or bring back {tmp_path / 'gone.png'}" in refusal(tmp_path)
+
+
+def test_a_mask_that_fits_no_picture_is_refused(tmp_path: Path) -> None:
+    """It would be a defect that counts as a good part."""
+    save(tmp_path / "images" / "a.png")
+    save(tmp_path / "masks" / "a_mask.png", defect=True)
+    assert "masks/a_mask.png: a mask without a picture of that name" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["images", "defect"])
+def test_a_mask_in_a_format_that_is_not_read_is_refused(tmp_path: Path, kind: str) -> None:
+    save(tmp_path / kind / "a.png")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "classes.txt").write_text("no mask, and of no picture")
+    (tmp_path / "masks" / "a.gif").write_bytes(b"GIF89a")
+    assert "masks/a.gif: the only mask of a, and no picture by its name" in refusal(tmp_path)
+    save(tmp_path / "masks" / "a.png", defect=True)
+    assert list(labels(tmp_path).values()) == [True]
+
+
+def test_accents_of_a_mac_are_those_of_others(tmp_path: Path) -> None:
+    for picture, mask in (("Pr\u00fcfteil", "Pru\u0308fteil"), ("e\u0301", "\u00e9")):
+        save(tmp_path / "images" / f"{picture}.png")
+        save(tmp_path / "masks" / f"{mask}.png", defect=True)
+    assert labels(tmp_path) == {"Pr\u00fcfteil": True, "e\u0301": True}
+
+
+def test_parts_csv_takes_names_that_end_like_files(tmp_path: Path) -> None:
+    for name in ("scan.bmp", " blank "):
+        save(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "parts.csv").write_text("name,part\nscan.bmp,A\n blank ,B\n")
+    assert parts(tmp_path) == {"scan.bmp": "A", " blank ": "B"}

@@ -16,14 +16,14 @@ from segdec_edge.data.samples import read_mask
 from segdec_edge.errors import MaskError
 
 
-def regions(first: Any, second: Any, gap: int = 20) -> NDArray[np.uint8]:
-    mask = np.zeros((64, 64, *np.shape(first)), np.uint8)
+def regions(first: Any, second: Any, gap: int = 20, dtype: Any = np.uint8) -> NDArray[Any]:
+    mask = np.zeros((64, 64, *np.shape(first)), dtype)
     mask[5:10, 5:15] = first
     mask[10 + gap : 20 + gap, 5:15] = second
     return mask
 
 
-def saved(path: Path, mask: NDArray[np.uint8], *options: int) -> Path:
+def saved(path: Path, mask: NDArray[Any], *options: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), mask, options)
     return path
@@ -83,3 +83,24 @@ def test_specks_of_other_values_far_from_a_defect_go_on(tmp_path: Path) -> None:
 @pytest.mark.data
 def test_published_masks_are_read(magnetic_root: Path) -> None:
     assert all(read_mask(path).ndim == 2 for path in sorted(magnetic_root.glob("MT_*/Imgs/*.png")))
+
+
+@pytest.mark.parametrize("values", [(1, 1), (1, 2), (100, 200), (300, 32767)])
+def test_small_numbers_in_sixteen_bits_all_count(tmp_path: Path, values: tuple[int, int]) -> None:
+    mask = regions(*values, dtype=np.uint16)
+    assert np.array_equal(read_mask(saved(tmp_path / "mask.tiff", mask)), mask > 0)
+
+
+def test_white_in_sixteen_bits_counts_and_greys_far_from_it_are_refused(tmp_path: Path) -> None:
+    white = regions(65535, 65535, dtype=np.uint16)
+    assert np.array_equal(read_mask(saved(tmp_path / "white.png", white)), white > 0)
+    path = saved(tmp_path / "mask.png", regions(100, 65535, dtype=np.uint16))
+    with pytest.raises(MaskError, match=r"mask.png: value 100 at row 5, .* far from any above 32767"):
+        read_mask(path)
+
+
+def test_a_mask_of_several_pages_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mask.tif"
+    assert cv2.imwritemulti(str(path), [regions(0, 0), regions(255, 255)])
+    with pytest.raises(MaskError, match=r"mask.tif: 2 pages, wanted one"):
+        read_mask(path)

@@ -236,6 +236,19 @@ def test_the_older_form_of_train_csv_means_the_same(severstal: Path) -> None:
     assert open_dataset(f"severstal:{severstal}") == before
 
 
+def test_the_older_form_cut_short_is_refused(severstal: Path) -> None:
+    """Its last pictures would count as free of defects."""
+    names = sorted(path.name for path in (severstal / "train_images").iterdir() if path.is_file())
+    lines = [f"{name}_{kind}," for name in names for kind in "1234"]
+    whole = "\n".join(["ImageId_ClassId,EncodedPixels", *lines]) + "\n"
+    (severstal / "train.csv").write_text(whole)
+    assert len(open_dataset(f"severstal:{severstal}").samples) == len(names)
+    for cut, missing in ((2, 1), (4, 1), (5, 2)):
+        (severstal / "train.csv").write_text("\n".join(whole.splitlines()[:-cut]) + "\n")
+        told = refusal(f"severstal:{severstal}")
+        assert f"{missing} pictures have fewer lines than the 4 of this form, one a class, first" in told
+
+
 def test_severstal_holds_no_pictures(severstal: Path) -> None:
     dataset = open_dataset(f"severstal:{severstal}")
     assert {field for sample in dataset.samples for field in vars(sample)} == {"name", "path", "runs"}

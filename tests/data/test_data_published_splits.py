@@ -138,7 +138,20 @@ def test_folds_need_a_fold(file: Path) -> None:
 
 def test_overlapping_folds_are_refused(file: Path) -> None:
     overlapping = {**FOLDS, "test": [pictures(0, 4), pictures(3, 20)]}
-    assert "folds 0 and 1 test the same, 1 entries, first p03" in refusal(file, overlapping, fold=0)
+    assert "folds 0 and 1 test the same, 1 pictures, first p03" in refusal(file, overlapping, fold=0)
+
+
+def test_folds_that_overlap_by_other_spellings_are_refused(file: Path) -> None:
+    overlapping = {**FOLDS, "test": [pictures(0, 4), ["p03.jpg", *pictures(4, 20)]]}
+    for fold in (0, 1):
+        assert "folds 0 and 1 test the same, 1 pictures, first p03" in refusal(file, overlapping, fold=fold)
+
+
+def test_a_byte_order_mark_and_backslashes_do_no_harm(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(SUBSETS).encode())
+    plain = published_split(steel(), file, 0)
+    file.write_text(json.dumps({**SUBSETS, "test": [f" {name}.jpg " for name in SUBSETS["test"]]}))
+    assert published_split(steel(), file, 0).test == plain.test
 
 
 def test_a_fold_that_trains_on_its_test_is_refused(file: Path) -> None:

@@ -6,10 +6,12 @@ annotation, one mask over several objects, marks a defect like any other. Source
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic import Field, TypeAdapter
 
@@ -19,6 +21,9 @@ from segdec_edge.errors import DataError
 
 WANTED = "COCO export (JSON with images, annotations and categories)"
 Id = int | str
+_COPY = re.compile(r"(.+_[A-Za-z]{3,4})\.rf\.[0-9A-Za-z]+")
+_LOCAL = re.compile(r"/?data/local-files/\?d=")
+_CLIMBS = re.compile(r"(\.\.[\\/])+")
 
 
 class _Image(Exported):
@@ -26,6 +31,16 @@ class _Image(Exported):
     file_name: str
     width: int = Field(gt=0)
     height: int = Field(gt=0)
+    extra: Any = None
+
+    @property
+    def part(self) -> str | None:
+        """Roboflow exports each picture several times, altered: all are of the one it says in extra, or in the name."""
+        given = self.extra.get("name") if isinstance(self.extra, dict) else None
+        if isinstance(given, str) and given:
+            return given
+        match = _COPY.fullmatch(PurePosixPath(self.file_name.replace("\\", "/")).stem)
+        return match[1] if match else None
 
 
 class _Runs(Exported):
@@ -34,7 +49,7 @@ class _Runs(Exported):
 
 
 class _Attributes(Exported):
-    rotation: float = 0.0
+    rotation: Any = None
 
 
 class _Annotation(Exported):
@@ -80,7 +95,7 @@ def read_coco(path: Path) -> Export:
         label = names[annotation.category_id]
         regions[annotation.image_id] += [Region(shape, (label,), where) for shape in _shapes(annotation, path, where)]
     pictures = [
-        AnnotatedPicture(image.file_name, (image.height, image.width), tuple(regions[image.id]))
+        AnnotatedPicture(_name(image), (image.height, image.width), tuple(regions[image.id]), part=image.part)
         for image in coco.images
     ]
     crowds = sum(bool(annotation.iscrowd) for annotation in coco.annotations)
@@ -108,14 +123,30 @@ def _shapes(annotation: _Annotation, path: Path, where: str) -> Iterator[Shape]:
 
 
 def _box(annotation: _Annotation, path: Path, where: str) -> Polygon:
-    attributes = annotation.attributes
-    degrees = attributes.rotation if isinstance(attributes, _Attributes) else 0.0
+    degrees = _degrees(annotation, path, where)
     match annotation.bbox:
         case [left, top, width, height] if width >= 0 and height >= 0:
             return box(left, top, width, height, degrees)
         case [] | None:
             raise DataError(f"{path}: {where}: neither segmentation nor bbox, wanted one. Delete or mend it.")
     raise DataError(f"{path}: {where}: bbox {list(annotation.bbox or ())}, wanted x, y, width, height. Mend it.")
+
+
+def _degrees(annotation: _Annotation, path: Path, where: str) -> float:
+    given = annotation.attributes.rotation if isinstance(annotation.attributes, _Attributes) else None
+    if given is None:
+        return 0.0
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise DataError(f"{path}: {where}: its box is turned by {given!r}, wanted degrees. Rename that attribute.")
+    return float(given)
+
+
+def _name(image: _Image) -> str:
+    """The picture's path; of Label Studio's local files what `?d=` says, of its uploads without leading `..`."""
+    local = _LOCAL.match(image.file_name)
+    name = unquote(image.file_name[local.end() :]) if local else image.file_name
+    climbing = _CLIMBS.match(name)
+    return name[climbing.end() :] if climbing else name
 
 
 def _refuse_unknown(path: Path, annotations: Sequence[_Annotation], key: str, known: Sequence[Id]) -> None:

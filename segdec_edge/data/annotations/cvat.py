@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+from segdec_edge.data.annotations.locate import plain_path
 from segdec_edge.data.annotations.parse import read_export_file
 from segdec_edge.data.annotations.shapes import AnnotatedPicture, CvatRuns, Export, Polygon, Region, Shape, box, ellipse
 from segdec_edge.errors import DataError
@@ -48,14 +49,17 @@ class _Builder(ElementTree.TreeBuilder):
         raise DataError(f"declares the document type {name}, which CVAT never writes. Export it again.")
 
 
-def read_cvat(path: Path) -> Export:
-    """Every picture that the file lists, with its regions; one with nothing but tags is left out. Raises DataError."""
+def read_cvat(path: Path, images: Path) -> Export:
+    """Every picture that the file lists, with its regions; one with nothing but tags is left out.
+
+    A project's pictures lie in a folder a subset, which their names leave out. Raises DataError.
+    """
     root = _parsed(path)
-    images = root.findall("image")
-    if root.tag != "annotations" or (not images and root.find("track") is not None):
+    listed = root.findall("image")
+    if root.tag != "annotations" or (not listed and root.find("track") is not None):
         what = "CVAT for video" if root.find("track") is not None else f"<{root.tag}>"
         raise DataError(f"{path}: is {what}, wanted {WANTED}. Export it as CVAT for images 1.1.")
-    pictures = tuple(_picture(image, path) for image in images)
+    pictures = tuple(_picture(image, path, images) for image in listed)
     declared = {label.text or "" for label in root.iterfind("meta//label/name")}
     used = {name for picture in pictures for region in picture.regions for name in region.labels}
     return Export(pictures, frozenset(declared | used))
@@ -71,7 +75,7 @@ def _parsed(path: Path) -> ElementTree.Element:
         raise DataError(f"{path}: {error}") from error
 
 
-def _picture(image: ElementTree.Element, path: Path) -> AnnotatedPicture:
+def _picture(image: ElementTree.Element, path: Path, images: Path) -> AnnotatedPicture:
     values = _Attributes(image, f"{path}: image {image.get('name', image.get('id'))}")
     unplaced = sorted({element.tag for element in image} - _SHAPES - {_TAG})
     if unplaced:  # polylines, points, cuboids, skeletons, and what later versions may add
@@ -79,7 +83,10 @@ def _picture(image: ElementTree.Element, path: Path) -> AnnotatedPicture:
     regions = tuple(_regions(image, values.where))
     tagged = not regions and image.find(_TAG) is not None
     size_hw = (values.whole("height"), values.whole("width"))
-    return AnnotatedPicture(values.text("name"), size_hw, regions, "nothing but a tag" if tagged else None)
+    name = values.text("name")
+    below = plain_path(f"{image.get('subset', '')}/{name}".lstrip("/"), values.where)
+    name = str(below) if (images / below).is_file() else name
+    return AnnotatedPicture(name, size_hw, regions, "nothing but a tag" if tagged else None)
 
 
 def _regions(image: ElementTree.Element, where: str) -> Iterator[Region]:

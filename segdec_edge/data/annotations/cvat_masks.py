@@ -19,6 +19,7 @@ from segdec_edge.errors import DataError
 from segdec_edge.pictures import decode, read_bytes
 
 LISTS, MASKS, LABELS = "ImageSets/Segmentation", "SegmentationClass", "labelmap.txt"
+_INSTANCES = "SegmentationObject"
 WANTED = f"CVAT export Segmentation mask 1.1 ({LISTS}/, {MASKS}/, {LABELS})"
 _BACKGROUND = "background"
 _LINE = re.compile(r"([^:]+):(\d+),(\d+),(\d+):.*")
@@ -48,6 +49,8 @@ def read_cvat_masks(folder: Path) -> Export:
 def _picture(name: str, folder: Path, labels: dict[Value, str]) -> AnnotatedPicture:
     path = folder / MASKS / f"{plain_path(name, str(folder))}.png"
     if not path.is_file():
+        if (instances := folder / _INSTANCES / path.relative_to(folder / MASKS)).is_file():
+            raise DataError(f"{instances}: has no counterpart in {MASKS}/. Unpack the whole export again.")
         return AnnotatedPicture(name, None, ())
     regions = []
     for value in _values(path):
@@ -74,12 +77,19 @@ def _labels(path: Path) -> dict[Value, str]:
     """Pixel value to class: each colour as blue, green, red; one-channel masks hold a grey or the line's number."""
     lines = [line for line in _lines(path) if line.strip() and not line.startswith("#")]
     labels: dict[Value, str] = {(0, 0, 0): _BACKGROUND, (0,): _BACKGROUND}
+    colours: dict[Value, str] = {(0, 0, 0): _BACKGROUND}
     for number, line in enumerate(lines):
         match = _LINE.fullmatch(line.strip())
         if not match:
             raise DataError(f"{path}: {line!r}, wanted label:red,green,blue:parts:actions. Export it again.")
         labels.setdefault((number,), match[1])
-        labels[int(match[4]), int(match[3]), int(match[2])] = match[1]
+        blue_green_red = (int(match[4]), int(match[3]), int(match[2]))
+        if colours.setdefault(blue_green_red, match[1]) != match[1]:
+            raise DataError(
+                f"{path}: the colour {','.join(match.groups()[1:])} stands for {colours[blue_green_red]} and for"
+                f" {match[1]}, wanted one class a colour. Give them different colours in CVAT and export again."
+            )
+        labels[blue_green_red] = match[1]
     for colour, label in [(colour, label) for colour, label in labels.items() if len(set(colour)) == 1]:
         labels[colour[:1]] = label
     return labels

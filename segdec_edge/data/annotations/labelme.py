@@ -99,8 +99,10 @@ def _shape(shape: _Shape, where: str) -> Shape:
         case "circle", [(x, y), (edge_x, edge_y)]:
             radius = math.hypot(edge_x - x, edge_y - y)
             return ellipse((x, y), (radius, radius))
-        case "mask", [(x0, y0), _]:
-            return Crop(_decoded(shape.mask, where), int(x0), int(y0))
+        case "mask", [(x0, y0), (x1, y1)]:
+            left, right = sorted((int(x0), int(x1)))
+            top, bottom = sorted((int(y0), int(y1)))
+            return Crop(_decoded(shape.mask, where), left, top, (bottom - top + 1, right - left + 1))
         case "rectangle" | "oriented_rectangle" | "rotation" | "circle" | "mask" as kind, points:
             raise DataError(f"{where}: {kind} of {len(points)} points. Delete it in LabelMe, or draw it again.")
     raise DataError(f"{where}: a {shape.shape_type} marks no region. Draw it as polygon, or delete it.")

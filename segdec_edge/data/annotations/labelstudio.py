@@ -46,7 +46,7 @@ class _Value(Exported):
     rotation: float = 0.0
     radiusX: float | None = None
     radiusY: float | None = None
-    points: list[tuple[float, float]] | None = None
+    points: Any = None
     rle: list[int] | None = None
     labels: list[str] | None = None
     rectanglelabels: list[str] | None = None
@@ -84,7 +84,7 @@ class _Result(Exported):
 
 class _Annotation(Exported):
     result: list[_Result]
-    was_cancelled: bool = False
+    was_cancelled: bool | None = False
 
 
 class _Task(Exported):
@@ -185,11 +185,15 @@ def _shape(result: _Result, where: str) -> Shape:
             return turned_box(*corner, width * across, height * down, value.rotation, corner)
         case "ellipse", _Value(x=float(x), y=float(y), radiusX=float(radius_x), radiusY=float(radius_y)):
             return ellipse((x * across, y * down), (radius_x * across, radius_y * down), value.rotation)
-        case "polygon", _Value(points=list(points)):
+        case "polygon", _Value(points=list(points)) if all(map(_is_point, points)):
             return Polygon(tuple((x * across, y * down) for x, y in points))
         case "brush", _Value(rle=list(code)) if all(0 <= number < 256 for number in code):
             return BrushRuns(bytes(code))
     raise DataError(f"{where}: its value is no {result.kind}, wanted {WANTED}. Export it again.")
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(type(one) in (int, float) for one in value)
 
 
 def _size(results: Sequence[_Result], where: str) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from segdec_edge.data.annotations.runs import alternating, brush_alpha, coco_counts
 from segdec_edge.errors import MaskError
-from segdec_edge.pictures import decode, read_bytes
+from segdec_edge.pictures import decode, grey_or_colour, read_bytes
 from segdec_edge.types import BoolMask
 
 _FARTHEST = 1e6
@@ -60,11 +60,12 @@ class BrushRuns:
 
 @dataclass(frozen=True)
 class Crop:
-    """An encoded picture, non-zero where defective, whose first pixel is left, top."""
+    """An encoded picture of that size, non-zero where defective, whose first pixel is left, top."""
 
     data: bytes
     left: int
     top: int
+    size_hw: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class AnnotatedPicture:
     """A picture that an export lists; without regions it is a good part.
 
     name: its path as the export has it; size_hw: as the export has it, None where it does not say; left_out: why the
-    export does not decide whether it is good, None where it does; file: its own file, where each picture has one.
+    export does not decide whether it is good, None where it does; file: its own file, where each picture has one;
+    part: the physical part it shows, where the export says so.
     """
 
     name: str
@@ -100,6 +102,7 @@ class AnnotatedPicture:
     regions: tuple[Region, ...]
     left_out: str | None = None
     file: Path | None = None
+    part: str | None = None
 
 
 @dataclass(frozen=True)
@@ -239,25 +242,29 @@ def _from_cvat(runs: CvatRuns, size_hw: tuple[int, int]) -> BoolMask:
 
 
 def _from_crop(crop: Crop, size_hw: tuple[int, int]) -> BoolMask:
-    marked = _marked(decode(crop.data, "its mask"), None)
+    marked = _marked(decode(crop.data, "its mask"), None, "its mask")
     height, width = marked.shape
+    if (height, width) != crop.size_hw:
+        raise MaskError(
+            f"its mask is {width} × {height} (width × height), its points span {crop.size_hw[1]} × {crop.size_hw[0]}."
+            " Draw it again."
+        )
     mask = np.zeros(size_hw, np.bool_)
     mask[_place(crop.left, crop.top, (height, width), size_hw)] = marked
     return mask
 
 
 def _from_file(file: MaskFile, size_hw: tuple[int, int]) -> BoolMask:
-    marked = _marked(decode(read_bytes(file.path), str(file.path)), file.value)
+    marked = _marked(decode(read_bytes(file.path), str(file.path)), file.value, str(file.path))
     height, width = marked.shape
     _same_size((height, width), size_hw, str(file.path))
     return marked
 
 
-def _marked(pixels: NDArray[np.generic], value: tuple[int, ...] | None) -> BoolMask:
-    planes = np.atleast_3d(pixels)
+def _marked(pixels: NDArray[np.generic], value: tuple[int, ...] | None, source: str) -> BoolMask:
     if value is None:
-        return np.asarray((planes != 0).any(axis=2), np.bool_)
-    return np.asarray(np.equal(planes, np.asarray(value)).all(axis=2), np.bool_)
+        return np.asarray((np.atleast_3d(grey_or_colour(pixels, source)) != 0).any(axis=2), np.bool_)
+    return np.asarray(np.equal(np.atleast_3d(pixels), np.asarray(value)).all(axis=2), np.bool_)
 
 
 def _place(left: int, top: int, inner_hw: tuple[int, int], size_hw: tuple[int, int]) -> tuple[slice, slice]:

@@ -22,7 +22,7 @@ from segdec_edge.data.annotations.labelme import read_labelme
 from segdec_edge.data.annotations.labelstudio import read_labelstudio
 from segdec_edge.data.annotations.locate import Found, Located, locate
 from segdec_edge.data.annotations.shapes import AnnotatedPicture, Export, draw
-from segdec_edge.data.folder import IMAGES, MASKS, PARTS
+from segdec_edge.data.folder import IMAGES, MASKS, PARTS, default_part
 from segdec_edge.data.samples import read_upright
 from segdec_edge.errors import DataError
 from segdec_edge.files import folder_atomic, make_folder
@@ -100,8 +100,8 @@ def import_annotations(
     make_folder(out.absolute().parent)
     with folder_atomic(out) as folder:
         marked = _write_all(folder, taken, choice, progress)
-        if choice.parts:
-            _write_parts(folder / PARTS, taken)
+        if choice.parts or _copies(taken):
+            _write_parts(folder / PARTS, taken, each=choice.parts)
     return _report(out, export, located, marked, choice)
 
 
@@ -127,7 +127,7 @@ def _read(form: str, source: Path, images: Path, classes: Sequence[str]) -> Expo
         case "cvat" if source.is_dir() and not (source / "annotations.xml").is_file():
             export = read_cvat_masks(source)
         case "cvat":
-            export = read_cvat(source / "annotations.xml" if source.is_dir() else source)
+            export = read_cvat(source / "annotations.xml" if source.is_dir() else source, images)
         case "labelstudio":
             export = read_labelstudio(source, classes)
         case _:
@@ -222,10 +222,19 @@ def _place(picture: Path, at: Path, link: bool) -> None:
     shutil.copyfile(picture, at)
 
 
-def _write_parts(path: Path, taken: Sequence[Found]) -> None:
+def _copies(taken: Sequence[Found]) -> list[int]:
+    """For each picture that is there several times, altered: how many times."""
+    counts = Counter(found.picture.part for found in taken if found.picture.part)
+    return [count for count in counts.values() if count > 1]
+
+
+def _write_parts(path: Path, taken: Sequence[Found], *, each: bool) -> None:
+    """each: a picture that is no copy of another is a part of its own; else the part that its folder says."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([("name", "part"), *((found.name, found.name) for found in taken)])
+    writer.writerow(("name", "part"))
+    for found in taken:
+        writer.writerow((found.name, found.picture.part or (found.name if each else default_part(found.name))))
     path.write_text(text.getvalue(), encoding="utf-8")
 
 
@@ -234,8 +243,13 @@ def _report(out: Path, export: Export, located: Located, marked: Sequence[_Marke
     notes = [*export.notes, *_taken_notes(marked, choice), *_left_notes(located)]
     if not defective:
         notes.append("no picture has a region, so all count as good: was the export made before the annotation?")
+    copies = _copies([found for found in located.found if found.picture.left_out is None])
+    if copies:
+        notes.append(
+            f"{sum(copies)} pictures are altered copies of {len(copies)}: in parts.csv the copies of one are one part"
+        )
     folders = {found.below.parts[0] for found in located.found if len(found.below.parts) > 1}
-    if folders and not choice.parts:
+    if folders and not choice.parts and not copies:
         notes.append(
             f"pictures of one sub-folder count as one part ({len(folders)} sub-folders): with --parts, parts.csv makes"
             " each picture a part of its own"
