@@ -48,6 +48,11 @@ class Sample(Protocol):
         """Where the picture lies, None where it is generated."""
         ...
 
+    @property
+    def sources(self) -> tuple[Path | str, ...]:
+        """What picture and mask are read from: files, or what a list says of them; nothing where they are made."""
+        ...
+
     def read(self) -> Pixels:
         """The picture, (H, W) or (H, W, 3) BGR uint8. Raises PictureError, also where EXIF turns one with a mask."""
         ...
@@ -73,6 +78,10 @@ class FileSample:
     @property
     def has_mask(self) -> bool:
         return self.mask_path is not None or not self.positive
+
+    @property
+    def sources(self) -> tuple[Path | str, ...]:
+        return (self.path,) if self.mask_path is None else (self.path, self.mask_path)
 
     def read(self) -> Pixels:
         return read_picture(self.path) if self.mask_path is None else read_upright(self.path)
@@ -106,6 +115,10 @@ class UnmaskedSample:
     @property
     def path(self) -> Path | None:
         return self.sample.path
+
+    @property
+    def sources(self) -> tuple[Path | str, ...]:
+        return self.sample.sources
 
     def read(self) -> Pixels:
         return self.sample.read()

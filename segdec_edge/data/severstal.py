@@ -48,6 +48,10 @@ class SteelSample:
     def has_mask(self) -> bool:
         return True
 
+    @property
+    def sources(self) -> tuple[Path | str, ...]:
+        return (self.path, self.runs)
+
     def read(self) -> Pixels:
         return read_upright(self.path) if self.positive else read_picture(self.path)
 

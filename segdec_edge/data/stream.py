@@ -61,11 +61,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class _Read:
-    """One example as a worker leaves it; packed and digest only where they were asked for."""
+    """One example as a worker leaves it; packed and digests, of pixels and of mask, only where they were asked for."""
 
     example: Example
     packed: bytes | None
-    digest: str | None
+    digests: tuple[str, str] | None
 
 
 class Examples:
@@ -75,7 +75,7 @@ class Examples:
     not all fit, those read first are kept, so survey reads defective ones first: every epoch uses all of them, but good
     ones by turns. memory counts what is kept and what workers have ready; it is passed only where not even one picture
     fits. Besides come the pictures as stored, while workers decode them. sizes: heights and widths as stored, of those
-    read so far.
+    read so far. mask_digests: of the masks as drawn, of those surveyed that have one.
     """
 
     def __init__(self, samples: Sequence[Sample], rule: TargetRule, memory: Memory, workers: int = 1) -> None:
@@ -93,6 +93,7 @@ class Examples:
         self._shapes: dict[int, PackedShape | None] = {}
         self._largest = 0
         self._digests: dict[int, str] = {}
+        self.mask_digests: dict[int, str] = {}
         self.sizes: dict[int, tuple[int, int]] = {}
         self._coming: Iterator[int] = iter(())
         self._pending: deque[tuple[int, Future[_Read]]] = deque()
@@ -185,13 +186,15 @@ class Examples:
         sample = self._samples[index]
         known = self._targets(index) if sample.positive and sample.has_mask else self._plain
         example = make_example(sample, self._rule, known)
-        digest = pixels_digest(example.pixels) if index in self._digests else None
-        return _Read(example, None if known is not None else _pack(example), digest)
+        digests = (pixels_digest(example.pixels), _mask_digest(sample)) if index in self._digests else None
+        return _Read(example, None if known is not None else _pack(example), digests)
 
     def _keep(self, index: int, read: _Read) -> None:
         self.sizes[index] = read.example.source_hw
-        if read.digest is not None:
-            self._digests[index] = read.digest
+        if read.digests is not None:
+            self._digests[index], of_mask = read.digests
+            if of_mask:
+                self.mask_digests[index] = of_mask
         window = self._size * (self._ahead - len(self._pending))
         if read.packed is not None and index not in self._packed and self._memory.take(len(read.packed), window):
             self._packed[index] = read.packed
@@ -209,6 +212,12 @@ class Examples:
             return None
         pairs = np.frombuffer(zlib.decompress(packed), np.float32).reshape(-1, 2, *self._eighth)
         return tuple((mask, weights) for mask, weights in pairs)
+
+
+def _mask_digest(sample: Sample) -> str:
+    """Of the file's marks, not of the weights made of them, which differ between machines in their last bits."""
+    mask = sample.read_mask() if sample.positive and sample.has_mask else None
+    return "" if mask is None else pixels_digest(np.packbits(mask, axis=1))
 
 
 def _pack(example: Example) -> bytes:

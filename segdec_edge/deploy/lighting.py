@@ -60,6 +60,10 @@ class _Lit:
     def path(self) -> Path | None:
         return self.sample.path
 
+    @property
+    def sources(self) -> tuple[Path | str, ...]:
+        return (*self.sample.sources, f"{self.gain} {self.offset}")
+
     def read(self) -> Pixels:
         lit: Pixels = np.clip(self.sample.read() * self.gain + self.offset, 0, 255).round().astype(np.uint8)
         return lit

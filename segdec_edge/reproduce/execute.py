@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from segdec_edge.config.train import train_settings
-from segdec_edge.data.spec import open_dataset
 from segdec_edge.data.splits import Split
 from segdec_edge.errors import TrainingError
 from segdec_edge.evaluation.run import evaluate_artefact
@@ -31,7 +30,8 @@ from segdec_edge.model.checkpoint import load_checkpoint
 from segdec_edge.reproduce.pictures import Lookup, pictures_digest
 from segdec_edge.reproduce.plan import AVERAGED, Job, without_effect
 from segdec_edge.reproduce.results import FREE, changed_in, evaluated, find_result, places, result_path
-from segdec_edge.training.run import CHECKPOINT, Observer, train
+from segdec_edge.training.refusals import refuse_other_split
+from segdec_edge.training.run import CHECKPOINT, EpochRecord, Observer, train
 
 JOB = "job.json"
 Said = Callable[[str], None]
@@ -60,14 +60,18 @@ def find_training(output: Path, job: Job, said: Said) -> tuple[Job, Path]:
 def run_job(job: Job, folder: Path, observer: Observer) -> None:
     """Train (or go on where an interruption left it), evaluate each variant on the test pictures, write the results.
 
-    Raises as train and evaluate_artefact.
+    Raises as train and evaluate_artefact, ConfigError where the pictures are not those of a training that is done.
     """
+    lookup = Lookup()
+    dataset, split_now = lookup.of(job.settings)
+    content = job.content or lookup.content_of(job.settings)
     started = time.perf_counter()
     trained = train(job.settings, folder, observer, resume=True)
     seconds = time.perf_counter() - started
-    dataset = open_dataset(job.settings.data)
     for variant, file in job.variants:
         artefact = open_artefact(trained.checkpoint.with_name(file))
+        split = Split.from_json(artefact.facts["split"])
+        refuse_other_split(replace(split_now, withheld=split.withheld), artefact.facts["split"], trained.checkpoint)
         try:
             run = evaluate_artefact(
                 artefact.backend,
@@ -79,7 +83,6 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
             )
         finally:
             artefact.backend.close()
-        split = Split.from_json(artefact.facts["split"])
         result = {
             "row": job.row,
             "variant": variant,
@@ -90,6 +93,7 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
             "split": split.how,
             "splits_sha256": split.file_sha256,
             "pictures_sha256": pictures_digest(dataset, split),
+            "content_sha256": content,
             "masks_withheld": len(split.withheld),
             "settings": job.settings.model_dump(mode="json", exclude=set(FREE)),
             "versions": artefact.facts["versions"],
@@ -98,6 +102,8 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
             "positives": artefact.facts["positives"],
             "negatives": artefact.facts["negatives"],
             "epochs": len(trained.history),
+            # Of all steps, whichever calls made them; null where an earlier version made some.
+            "training_seconds": _all_seconds(trained.history),
             # Of this call: after an interruption only the part that was left.
             "training_seconds_of_last_call": round(seconds, 1),
             "peak_gpu_bytes": _peak_gpu_bytes(),
@@ -105,6 +111,12 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
             "evaluation": run.evaluation.to_json(),
         }
         write_atomic(result_path(folder, variant), json.dumps(result, indent=1))
+
+
+def _all_seconds(history: Sequence[EpochRecord]) -> float | None:
+    seconds = [record.seconds for record in history]
+    known = [one for one in seconds if one is not None]
+    return round(sum(known), 1) if len(known) == len(seconds) else None
 
 
 def run_all(
@@ -213,14 +225,16 @@ def _last_line(folder: Path) -> str:
 def job_to_json(job: Job) -> dict[str, Any]:
     return {
         "row": job.row, "variants": job.variants, "fold": job.fold, "seed": job.seed, "unit": job.unit,
-        "settings": job.settings.model_dump(mode="json"),
+        "settings": job.settings.model_dump(mode="json"), "content": job.content,
     }  # fmt: skip
 
 
 def job_from_json(values: Mapping[str, Any]) -> Job:
     settings = train_settings(values["settings"], JOB)
     variants = tuple((str(name), str(file)) for name, file in values["variants"])
-    return Job(values["row"], variants, values["fold"], values["seed"], settings, values["unit"])
+    return Job(
+        values["row"], variants, values["fold"], values["seed"], settings, values["unit"], content=values["content"]
+    )
 
 
 def _peak_gpu_bytes() -> int:

@@ -1,4 +1,4 @@
-"""Which pictures the trainings of a table are of, looked up before the first one begins. Trains and reads none."""
+"""Which pictures the trainings of a table are of, looked up before the first one begins. Trains and decodes none."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 
 from segdec_edge.config.train import TrainSettings
 from segdec_edge.data.samples import Dataset
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.data.splits import SUBSETS, Split
-from segdec_edge.errors import DataError, SegdecError
+from segdec_edge.errors import DataError, PictureError, SegdecError
+from segdec_edge.files import sha256_of
 from segdec_edge.reproduce.plan import Job
 from segdec_edge.training.feeding import split_for
 from segdec_edge.training.refusals import refuse_one_kind
@@ -23,6 +25,7 @@ class Lookup:
     def __init__(self) -> None:
         self._datasets: dict[str, Dataset] = {}
         self._splits: dict[str, Split] = {}
+        self._files: dict[Path, str] = {}
 
     def of(self, settings: TrainSettings) -> tuple[Dataset, Split]:
         """Raises as open_dataset and choose_split."""
@@ -36,8 +39,20 @@ class Lookup:
         return dataset, self._splits[key]
 
     def with_digests(self, jobs: Iterable[Job]) -> tuple[Job, ...]:
-        """The jobs with the digest of their pictures, "" where these are not to be had: results may be there yet."""
-        return tuple(replace(job, pictures=self._digest(job.settings)) for job in jobs)
+        """The jobs with the digests of their pictures, "" where these are not to be had: results may be there yet."""
+        return tuple(self._with_digests(job) for job in jobs)
+
+    def content_of(self, settings: TrainSettings) -> str:
+        """Hex SHA-256 of the bytes of all files that pictures and masks are read from, each file read once.
+
+        Raises as of, and PictureError where one cannot be read.
+        """
+        dataset, split = self.of(settings)
+        digest = sha256()
+        for sample in dataset.named((*split.train, *split.validation, *split.test)):
+            for source in sample.sources:
+                digest.update((source if isinstance(source, str) else self._file(source)).encode())
+        return digest.hexdigest()
 
     def refuse_unfit(self, jobs: Iterable[Job]) -> None:
         """Before the first training: what would be refused, or could not be evaluated, only hours later.
@@ -54,11 +69,20 @@ class Lookup:
                     f" ({split.how}), wanted at least one of each. Set another test share, seed or splits file."
                 )
 
-    def _digest(self, settings: TrainSettings) -> str:
+    def _with_digests(self, job: Job) -> Job:
         try:
-            return pictures_digest(*self.of(settings))
+            pictures = pictures_digest(*self.of(job.settings))
+            return replace(job, pictures=pictures, content=self.content_of(job.settings))
         except SegdecError:
-            return ""
+            return job
+
+    def _file(self, path: Path) -> str:
+        if path not in self._files:
+            try:
+                self._files[path] = sha256_of(path)
+            except OSError as error:
+                raise PictureError(f"{path}: cannot be read ({error.strerror}). Check it.") from error
+        return self._files[path]
 
 
 def pictures_digest(dataset: Dataset, split: Split) -> str:

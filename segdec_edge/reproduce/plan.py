@@ -38,7 +38,7 @@ class Job:
     """One training and what is evaluated of it. variants: the names under which its result counts, with the file.
 
     fold: the published fold, or with unit "class" the number of DAGM's class; pictures: digest of its split's, "" where
-    not known.
+    not known; content: digest of their files and masks, likewise.
     """
 
     row: str
@@ -48,6 +48,7 @@ class Job:
     settings: TrainSettings
     unit: str = "fold"
     pictures: str = ""
+    content: str = ""
 
     @property
     def folder(self) -> str:

@@ -73,6 +73,8 @@ def find_result(output: Path, job: Job, variant: str) -> tuple[Path, Result] | N
             changed.append(f"other content of {other}")
         if job.pictures and result.get("pictures_sha256", job.pictures) != job.pictures:
             changed.append(f"other pictures of {job.settings.data}")
+        elif job.content and result.get("content_sha256", job.content) != job.content:
+            changed.append(f"other pixels or masks of {job.settings.data}")
         if not changed:
             return path, result
         refused = refused or f"{path}: was measured with {', '.join(changed)}."

@@ -55,12 +55,19 @@ def _each_lines(table: Table, cells: Sequence[Cell], results: Sequence[Result]) 
                     f"{titles[one['row']]}, {one['variant']}",
                     "" if one["fold"] is None else str(one["fold"]),
                     str(one["seed"]),
-                    f"{100 * one['evaluation']['average_precision']:.2f}",
+                    percent(100 * one["evaluation"]["average_precision"]),
                     *(f"{count['fp']}+{count['fn']}" for count in counts),
                 ]
             )
         )
     return lines
+
+
+def percent(value: float) -> str:
+    """To two decimals; to as many more as it takes not to say 100 of anything below."""
+    return next(
+        (text for text in (f"{value:.{digits}f}" for digits in range(2, 7)) if float(text) < 100), f"{value:.2f}"
+    )
 
 
 def _sources(cells: Sequence[Cell], variant: str) -> str:
@@ -95,7 +102,7 @@ def _columns(cell: Cell | None, table: Table) -> tuple[str, str, str]:
     if cell.incomplete:
         notes.append(f"without seed {', '.join(map(str, cell.incomplete))}: not finished")
     note = f" ({'; '.join(notes)})" if notes else ""
-    return (f"{cell.average_precision:.2f}{spread}{note}", _sum(cell.best_f), _sum(cell.given))
+    return (f"{percent(cell.average_precision)}{spread}{note}", _sum(cell.best_f), _sum(cell.given))
 
 
 def _sum(errors: tuple[float, float] | None) -> str:

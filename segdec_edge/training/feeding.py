@@ -48,6 +48,12 @@ def survey(examples: Examples, ranks: Ranks, progress: Surveyed) -> list[str]:
     return [f"{number:016x}" for number in numbers]
 
 
+def mask_digests(examples: Examples, ranks: Ranks) -> list[str]:
+    """Of the masks of all, by index, after a survey; zeros where there is none."""
+    numbers = ranks.fill(len(examples), {index: int(digest, 16) for index, digest in examples.mask_digests.items()})
+    return [f"{number:016x}" for number in numbers]
+
+
 def source_range(examples: Examples, ranks: Ranks) -> tuple[tuple[int, int], tuple[int, int]]:
     """Smallest and largest height and width of all pictures as stored, after a survey."""
     packed = ranks.fill(len(examples), {index: high << 20 | wide for index, (high, wide) in examples.sizes.items()})

@@ -35,12 +35,14 @@ StepDone = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class EpochLosses:
-    """Means over an epoch's pictures, unweighted parts and their weighted sum; images_per_s over the steps alone."""
+    """Means over an epoch's pictures, unweighted parts and their weighted sum; images_per_s and seconds are
+    of the steps alone."""
 
     segmentation: float
     decision: float
     total: float
     images_per_s: float
+    seconds: float
 
 
 class Trainer:
@@ -88,7 +90,8 @@ class Trainer:
             step_done(done, len(order), sums[2] / max(1, mine))
         self.use_counts = used
         segmentation, decision, total = (float(value) for value in self._ranks.sum(sums) / len(order))
-        return EpochLosses(segmentation, decision, total, len(order) / (time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        return EpochLosses(segmentation, decision, total, len(order) / seconds, seconds)
 
     def _freeze_segmentation(self, frozen: bool) -> None:
         for part in (self._net.volume, self._net.seg_mask):

@@ -39,11 +39,12 @@ def refuse_other_split(split: Split, stored: Mapping[str, Any] | None, path: Pat
         )
 
 
-def refuse_other_pictures(digests: Sequence[str], stored: Sequence[str] | None, path: Path) -> None:
+def refuse_other_content(what: str, digests: Sequence[str], stored: Sequence[str] | None, path: Path) -> None:
+    """what: pixels or masks. stored: None where an earlier version did not note them."""
     if stored is not None and list(digests) != list(stored):
         changed = sum(now != before for now, before in zip(digests, stored, strict=False))
         raise ConfigError(
-            f"{path}: {max(changed, 1)} pictures have other pixels than when it was trained. Restore them, or choose"
+            f"{path}: {max(changed, 1)} pictures have other {what} than when it was trained. Restore them, or choose"
             " another folder."
         )
 

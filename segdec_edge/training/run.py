@@ -42,14 +42,22 @@ from segdec_edge.profile import NO_MODEL_FILE, Seen, profile_of
 from segdec_edge.training.allocation import keep_freed_memory
 from segdec_edge.training.average import TailAverage
 from segdec_edge.training.earlier import earlier_checkpoint
-from segdec_edge.training.feeding import open_examples, require_divisible, require_same, source_range, split_for, survey
+from segdec_edge.training.feeding import (
+    mask_digests,
+    open_examples,
+    require_divisible,
+    require_same,
+    source_range,
+    split_for,
+    survey,
+)
 from segdec_edge.training.lock import hold
 from segdec_edge.training.loop import EpochLosses, Trainer
 from segdec_edge.training.parallel import Ranks, joined
 from segdec_edge.training.refusals import (
     refuse_nothing_to_paste,
     refuse_one_kind,
-    refuse_other_pictures,
+    refuse_other_content,
     refuse_other_split,
     refuse_unable_to_judge,
 )
@@ -60,7 +68,8 @@ CHECKPOINT, BEST, AVERAGED, SPLIT, LOG = "checkpoint.pt", "best.pt", "averaged.p
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One line of the log; epoch counts from 1, validation_ap None without validation pictures."""
+    """One line of the log; epoch counts from 1, validation_ap None without validation pictures, seconds those of the
+    steps, None in logs of earlier versions."""
 
     epoch: int
     segmentation: float
@@ -68,6 +77,7 @@ class EpochRecord:
     total: float
     images_per_s: float
     validation_ap: float | None
+    seconds: float | None = None
 
 
 class Observer(Protocol):
@@ -166,15 +176,18 @@ class _Run:
         self.hardware, self.examples, self.validation, self.split = hardware, examples, validation, split
         self.history: list[EpochRecord] = []
         self.average = TailAverage()
+        self.precision: str = hardware.precision
 
     def go(self, earlier: Checkpoint | None) -> TrainResult:
         settings = self.settings
         # Validation first: it is used in every epoch, good training pictures are not.
         self.digests = survey(self.validation, self.ranks, self.observer.preparing)
         self.digests = survey(self.examples, self.ranks, self.observer.preparing) + self.digests
+        self.masks = mask_digests(self.examples, self.ranks)
         self.source_hw = source_range(self.examples, self.ranks)
         if earlier:
-            refuse_other_pictures(self.digests, earlier.facts.get("train_digests"), self.output / CHECKPOINT)
+            for what, now, key in (("pixels", self.digests, "train_digests"), ("masks", self.masks, "mask_digests")):
+                refuse_other_content(what, now, earlier.facts.get(key), self.output / CHECKPOINT)
         make_deterministic(settings.seed)
         net = SegDecNet(settings.channels, settings.width, settings.norm, gradient_stop=settings.gradient_stop)
         if earlier:
@@ -183,6 +196,7 @@ class _Run:
         self.trainer = Trainer(self.net, self.examples, settings, self.hardware, self.ranks)
         if earlier:
             self._restore(earlier.progress)
+            self._go_on_in(str(earlier.facts["precision"]))
         writes = settings.tensorboard and self.ranks.first
         writer = _tensorboard(self.output, len(self.history)) if writes else None
         self.observer.note(self._opening())
@@ -210,7 +224,15 @@ class _Run:
         self.average = TailAverage(progress.get("average"), int(progress.get("averaged", 0)))
         if progress["scaler"]:
             self.trainer.scaler.load_state_dict(progress["scaler"])
+        self._write_log()  # a kill may have come between checkpoint and log
         self.observer.note(f"resuming after epoch {len(self.history)} of {self.settings.total_epochs}")
+
+    def _go_on_in(self, before: str) -> None:
+        """Another machine may choose another precision: the training's says both, in their order."""
+        now = self.hardware.precision
+        self.precision = before if before.split(", then ")[-1] == now else f"{before}, then {now}"
+        if self.precision != before:
+            self.observer.note(f"was trained in {before} so far, goes on in {now} (set precision to choose)")
 
     def _finish_epoch(self, epoch: int, losses: EpochLosses) -> None:
         self._refuse_lost_weights()
@@ -224,10 +246,12 @@ class _Run:
         if self.settings.keep == "best" and epoch >= decides and ap is not None and ap > best:
             self._save(self.output / BEST, checkpoint)
         self._save(self.output / CHECKPOINT, checkpoint)
-        lines = "".join(json.dumps(asdict(record)) + "\n" for record in self.history)
-        if self.ranks.first:
-            write_atomic(self.output / LOG, lines)
+        self._write_log()
         self.observer.epoch(self.history[-1], self.settings.total_epochs)
+
+    def _write_log(self) -> None:
+        if self.ranks.first:
+            write_atomic(self.output / LOG, "".join(json.dumps(asdict(record)) + "\n" for record in self.history))
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(
@@ -249,10 +273,11 @@ class _Run:
             "settings": self.settings.model_dump(mode="json"),
             "split": self.split.to_json(),
             "train_digests": self.digests,
+            "mask_digests": self.masks,
             "source_hw": self.source_hw,
             "positives": int(self.examples.labels.sum()),
             "negatives": int((~self.examples.labels).sum()),
-            "precision": self.hardware.precision,
+            "precision": self.precision,
             "device": str(self.hardware.device),
             "processes": self.ranks.world,
             "versions": {

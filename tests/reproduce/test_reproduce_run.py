@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 from rich.console import Console
 
@@ -26,9 +27,10 @@ from segdec_edge.reproduce.plan import Job, plan
 from segdec_edge.reproduce.results import FREE
 from segdec_edge.reproduce.run import RESULTS, TABLE, Asked, reproduce_table
 from segdec_edge.reproduce.summary import read_results, summarise
-from segdec_edge.reproduce.text import to_markdown
+from segdec_edge.reproduce.text import percent, to_markdown
 from segdec_edge.training.progress import TerminalObserver
 from segdec_edge.training.run import EpochRecord
+from tests.training.made_parts import write_parts
 
 SMALL = {
     "size_hw": [64, 128], "width": 0.25, "epochs": 2, "precision": "fp32", "device": "cpu", "tensorboard": False,
@@ -380,3 +382,42 @@ def test_a_figure_of_other_pictures_is_marked(tmp_path: Path) -> None:
     assert "| + distance weights | 98.74* | 59+40 |" in told
     assert "tested on 5 and 7; the paper trained on 1000 defective and 1000 good, tested on 1000 and 1000." in told
     assert "epochs = 5 (the table's: 50)" in told
+
+
+def test_other_pixels_and_masks_are_another_training(tmp_path: Path) -> None:
+    """Names and labels stay the same: half of a mean would be of other pictures, without a word."""
+    parts = write_parts(tmp_path / "parts", good=8, defective=6)
+    wanted = asked(parts, tmp_path / "out", rows=("all",), changes=SMALL | {"epochs": 1})
+    reproduce_table(wanted, quiet(), 1)
+    for place, change in (("masks", lambda pixels: cv2.flip(pixels, 0)), ("images", lambda pixels: 255 - pixels)):
+        path = parts / place / "p000.png"
+        before = path.read_bytes()
+        cv2.imwrite(str(path), change(cv2.imread(str(path), 0)))
+        with pytest.raises(ConfigError, match="was measured with other pixels or masks of folder:"):
+            reproduce_table(wanted, quiet(), None)
+        path.write_bytes(before)
+    reproduce_table(wanted, quiet(), None)
+    (result,) = json.loads((tmp_path / "out" / RESULTS).read_text())["results"]
+    assert result["training_seconds"] > 0
+
+
+def test_a_training_without_its_pictures_is_not_evaluated_on_others(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path / "parts", good=8, defective=6)
+    wanted = asked(parts, tmp_path / "out", rows=("all",), changes=SMALL | {"epochs": 1})
+    reproduce_table(wanted, quiet(), 1)
+    folder = tmp_path / "out/all/ours/split-seed1"
+    (folder / "result-ours.json").unlink()
+    gone = json.loads((folder / "split.json").read_text())["train"][0]
+    (parts / "images" / f"{gone}.png").unlink()
+    (parts / "masks" / f"{gone}.png").unlink(missing_ok=True)
+    with pytest.raises(ConfigError, match="the data set changed since it was trained"):
+        reproduce_table(wanted, quiet(), 1)
+    assert not (folder / "result-ours.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(100.0, "100.00"), (99.994, "99.99"), (99.9962, "99.996"), (99.99991, "99.9999"), (7.0, "7.00")],
+)
+def test_nothing_below_a_hundred_is_told_as_a_hundred(value: float, text: str) -> None:
+    assert percent(value) == text

@@ -59,7 +59,8 @@ def torchrun(output: Path, parts: Path, *options: str, **changes: Any) -> subpro
 def assert_same(one: Checkpoint, two: Checkpoint) -> None:
     assert two.facts["processes"] == 2
     assert torch.equal(one.progress["use_counts"], two.progress["use_counts"])
-    assert one.facts["train_digests"] == two.facts["train_digests"]
+    for digests in ("train_digests", "mask_digests"):
+        assert one.facts[digests] == two.facts[digests]
     second = two.net.state_dict()
     worst = {key: float((value - second[key]).abs().max()) for key, value in one.net.state_dict().items()}
     assert max(worst.values()) < 1e-6, worst

@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,36 @@ def test_resume_after_kill_continues_bit_for_bit(parts: Path, tmp_path: Path) ->
     assert equal(dict(first.net.state_dict()), dict(second.net.state_dict()))
     assert first.threshold == second.threshold
     assert torch.equal(first.progress["use_counts"], second.progress["use_counts"])
+
+
+def test_what_a_kill_kept_from_the_log_is_there_after_resuming(parts: Path, tmp_path: Path) -> None:
+    """It may come after the last checkpoint, where no epoch is left to write a log."""
+    chosen = settings(parts, epochs=1)
+
+    class Stopping(Quiet):
+        def epoch(self, record: EpochRecord, epochs: int) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, tmp_path / "run", Stopping())
+    (tmp_path / "run" / "log.jsonl").unlink()
+    (record,) = train(chosen, tmp_path / "run", Quiet(), resume=True).history
+    assert json.loads((tmp_path / "run" / "log.jsonl").read_text()) == asdict(record)
+    assert record.seconds is not None and record.seconds > 0
+
+
+def test_a_training_in_two_precisions_says_so(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopping(Quiet):
+        def epoch(self, record: EpochRecord, epochs: int) -> None:
+            raise KeyboardInterrupt
+
+    chosen, observer = settings(parts, epochs=2, precision="auto"), Quiet()
+    for precision, watching in (("fp32", Stopping()), ("bf16", observer)):
+        monkeypatch.setattr("segdec_edge.training.setup.auto_precision", lambda *_, now=precision: now)
+        with suppress(KeyboardInterrupt):
+            train(chosen, tmp_path / "run", watching, resume=True)
+    assert load_checkpoint(tmp_path / "run" / CHECKPOINT).facts["precision"] == "fp32, then bf16"
+    assert any("was trained in fp32 so far, goes on in bf16" in note for note in observer.notes)
 
 
 def test_an_existing_training_is_not_overwritten(trained: tuple[TrainResult, Quiet], parts: Path) -> None:
@@ -301,7 +332,7 @@ def test_a_divergence_in_the_last_step_names_the_setting_and_keeps_no_weights(
     assert not (tmp_path / "run" / CHECKPOINT).exists()
 
 
-@pytest.mark.parametrize("change", ["added", "removed", "renamed", "repainted"])
+@pytest.mark.parametrize("change", ["added", "removed", "renamed", "repainted", "drawn again"])
 def test_a_data_set_that_changed_since_is_not_resumed_on(tmp_path: Path, change: str) -> None:
     """Parts would move between the subsets: what was trained on would be tested on."""
     parts = write_parts(tmp_path / "parts", good=14, defective=8)
@@ -317,11 +348,17 @@ def test_a_data_set_that_changed_since_is_not_resumed_on(tmp_path: Path, change:
     one = parts / "images" / f"{json.loads(before)['train'][-1]}.png"
     if change == "added":
         shutil.copy(one, parts / "images" / "q000.png")
+    elif change == "drawn again":
+        masks = parts / "masks"
+        drawn = next(masks / f"{name}.png" for name in json.loads(before)["train"] if (masks / f"{name}.png").exists())
+        cv2.imwrite(str(drawn), cv2.flip(cv2.imread(str(drawn), 0), 0))
     elif change == "repainted":
         cv2.imwrite(str(one), 255 - cv2.imread(str(one), 0))
     else:
         one.rename(parts / "images" / "z.png" if change == "renamed" else tmp_path / "gone.png")
-    told = "1 pictures have other pixels" if change == "repainted" else "the data set changed since it was trained"
+    told = {"repainted": "1 pictures have other pixels", "drawn again": "1 pictures have other masks"}.get(
+        change, "the data set changed since it was trained"
+    )
     with pytest.raises(ConfigError, match=told):
         train(chosen, tmp_path / "run", Quiet(), resume=True)
     assert (tmp_path / "run" / "split.json").read_bytes() == before

@@ -54,6 +54,10 @@ class SyntheticSample:
     def path(self) -> Path | None:
         return None
 
+    @property
+    def sources(self) -> tuple[Path | str, ...]:
+        return ()
+
     def read(self) -> Pixels:
         """The picture, (H, W) grey uint8."""
         return _render(self)[0]
