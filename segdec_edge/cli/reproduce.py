@@ -19,7 +19,10 @@ def reproduce(
     rows: Annotated[str | None, typer.Option(help="Only these rows, with commas.")] = None,
     variants: Annotated[
         str,
-        typer.Option(help="ours, authors, text, drawn, batch-norm, averaged, mirrored, pasted, augmented, improved."),
+        typer.Option(
+            help="ours, authors, text, drawn, batch-norm, averaged, mirrored, pasted, augmented, improved,"
+            " mirrored-text, augmented-text."
+        ),
     ] = "ours",
     folds: Annotated[str | None, typer.Option(help="Only these folds, as 0,1; of DAGM these classes.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, as 1337,1338.")] = "1337",

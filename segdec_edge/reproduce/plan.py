@@ -21,6 +21,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "pasted": {"paste": 0.5},
     "augmented": {"flips": True, "paste": 0.5},
     "improved": {"flips": True, "average_epochs": 10},
+    "mirrored-text": {"flips": True, "target": "label"},
+    "augmented-text": {"flips": True, "paste": 0.5, "target": "label"},
 }
 """ours: our defaults (the paper's text but for the soft target). authors: as the release behind the published numbers.
 text: the paper's text to the letter. drawn: masks as annotated where the paper takes boxes. The others go beyond it."""
