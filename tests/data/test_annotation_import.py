@@ -433,6 +433,16 @@ def test_pictures_of_a_cvat_project_lie_in_a_folder_a_subset(tmp_path: Path) -> 
     assert {name: mask is not None for name, mask in masks.items()} == {"train/a": False, "val/a": True}
 
 
+def test_a_missing_picture_of_another_kind_is_named_and_the_export_beside_it_is_not(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "in", "b.png")
+    write_json(images / "a.json", labelme_file("a.png"))
+    (line,) = refusal("labelme", images / "a.json", images, tmp_path / "out")
+    assert line.endswith("first a.png. Give their folder (--images).")
+    (images / "a.jfif").write_bytes(b"a picture that is not read")
+    (line,) = refusal("labelme", images / "a.json", images, tmp_path / "out")
+    assert f"There is {images / 'a.jfif'}: rename it, or save it as one of" in line
+
+
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("alpha", [False, True])
 def test_a_labelme_mask_lies_between_its_points(swapped: bool, alpha: bool, tmp_path: Path) -> None:

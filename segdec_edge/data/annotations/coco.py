@@ -37,8 +37,8 @@ class _Image(Exported):
     def part(self) -> str | None:
         """Roboflow exports each picture several times, altered: all are of the one it says in extra, or in the name."""
         given = self.extra.get("name") if isinstance(self.extra, dict) else None
-        if isinstance(given, str) and given:
-            return given
+        if isinstance(given, str) and given.strip():
+            return " ".join(given.split())
         match = _COPY.fullmatch(PurePosixPath(self.file_name.replace("\\", "/")).stem)
         return match[1] if match else None
 

@@ -15,6 +15,7 @@ from segdec_edge.errors import DataError
 from segdec_edge.pictures import SUFFIXES
 
 _Known: TypeAlias = Mapping[PurePosixPath, list[PurePosixPath]]
+_NOT_READ = frozenset({".avif", ".dib", ".gif", ".heic", ".jfif", ".jp2", ".jpe", ".pgm", ".ppm", ".tga"})
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of an uploaded picture."""
 
@@ -123,7 +124,7 @@ def _alike(name: str, images: Path) -> str:
     """What to do where a picture of that name is there but for its letter case or suffix; "" where none is."""
     wanted = composed(plain_path(name, str(images)).stem).casefold()
     for path in visible_files(images):
-        if composed(path.stem).casefold() == wanted:
+        if path.suffix.lower() in SUFFIXES | _NOT_READ and composed(path.stem).casefold() == wanted:
             kinds = ", ".join(sorted(SUFFIXES))
             return f"There is {path}: rename it, or save it as one of {kinds}, as the export names it."
     return ""
