@@ -209,8 +209,7 @@ def read_mask(path: Path) -> BoolMask:
     the others would be lost; and on a file of several pages, of which one would be read.
     """
     try:
-        data = read_bytes(path)
-        pixels = grey_or_colour(decode(data, str(path)), str(path))
+        pixels = grey_or_colour(decode(read_bytes(path), str(path)), str(path))
     except DataError as error:
         raise MaskError(f"mask {error}") from error
     if path.suffix.lower() in _PAGED and (pages := cv2.imcount(str(path))) > 1:

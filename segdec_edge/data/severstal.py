@@ -157,10 +157,10 @@ def _rows(path: Path) -> tuple[bool, Iterator[tuple[int, tuple[str, str, str]]]]
     if header not in (_HEADER, _OLD_HEADER):
         wanted = f"{','.join(_HEADER)} or {','.join(_OLD_HEADER)}"
         raise DataError(f"{path}: the first line is {shown(header)}, wanted {wanted}. Save the original again.")
-    return header == _OLD_HEADER, _told(path, header, rows)
+    return header == _OLD_HEADER, _cells(path, header, rows)
 
 
-def _told(
+def _cells(
     path: Path, header: Sequence[str], rows: Iterable[tuple[int, list[str]]]
 ) -> Iterator[tuple[int, tuple[str, str, str]]]:
     for number, row in rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path, PurePosixPath
@@ -125,7 +125,8 @@ def published_split(
         for entries, test in zip((lists.train, lists.validation, lists.test), held_out, strict=True)
     )
     known = _Known.of(dataset, True)
-    _refuse_overlap(splits_file, [{*_meant(known, entries)} for entries in lists.all_tests])
+    tests = [{name for entry in entries for name in known.named(entry)} for entries in lists.all_tests]
+    _refuse_overlap(splits_file, tests)
     if not train:
         raise DataError(f"{splits_file}: its list of training pictures is empty, wanted at least one. Correct it.")
     _refuse_shared(dataset, splits_file, (train, validation, test))
@@ -237,10 +238,6 @@ class _Known:
             return self.parts[entry]
         last = self.last.get(listed_name(entry, self.last))
         return [] if last is None else [last]
-
-
-def _meant(known: _Known, entries: Iterable[str]) -> Iterator[str]:
-    return (name for entry in entries for name in known.named(entry))
 
 
 def _refuse_overlap(source: Path, tests: Sequence[Set[str]]) -> None:

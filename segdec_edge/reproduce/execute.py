@@ -64,7 +64,7 @@ def run_job(job: Job, folder: Path, observer: Observer) -> None:
     """
     lookup = Lookup()
     dataset, split_now = lookup.of(job.settings)
-    content = job.content or lookup.content_of(job.settings)
+    content = lookup.content_of(job.settings)  # as they are now: the table may have been planned hours ago
     started = time.perf_counter()
     trained = train(job.settings, folder, observer, resume=True)
     seconds = time.perf_counter() - started
@@ -225,16 +225,14 @@ def _last_line(folder: Path) -> str:
 def job_to_json(job: Job) -> dict[str, Any]:
     return {
         "row": job.row, "variants": job.variants, "fold": job.fold, "seed": job.seed, "unit": job.unit,
-        "settings": job.settings.model_dump(mode="json"), "content": job.content,
+        "settings": job.settings.model_dump(mode="json"),
     }  # fmt: skip
 
 
 def job_from_json(values: Mapping[str, Any]) -> Job:
     settings = train_settings(values["settings"], JOB)
     variants = tuple((str(name), str(file)) for name, file in values["variants"])
-    return Job(
-        values["row"], variants, values["fold"], values["seed"], settings, values["unit"], content=values["content"]
-    )
+    return Job(values["row"], variants, values["fold"], values["seed"], settings, values["unit"])
 
 
 def _peak_gpu_bytes() -> int:

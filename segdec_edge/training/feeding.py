@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 from segdec_edge.config.train import TrainSettings
@@ -43,14 +43,16 @@ def open_examples(
 
 def survey(examples: Examples, ranks: Ranks, progress: Surveyed) -> list[str]:
     """Read every picture once, each process its part, so that a broken one is met now; the digests of all, by index."""
-    mine = examples.survey(range(ranks.rank, len(examples), ranks.world), progress)
-    numbers = ranks.fill(len(examples), {index: int(digest, 16) for index, digest in mine.items()})
-    return [f"{number:016x}" for number in numbers]
+    return _of_all(examples, ranks, examples.survey(range(ranks.rank, len(examples), ranks.world), progress))
 
 
 def mask_digests(examples: Examples, ranks: Ranks) -> list[str]:
     """Of the masks of all, by index, after a survey; zeros where there is none."""
-    numbers = ranks.fill(len(examples), {index: int(digest, 16) for index, digest in examples.mask_digests.items()})
+    return _of_all(examples, ranks, examples.mask_digests)
+
+
+def _of_all(examples: Examples, ranks: Ranks, mine: Mapping[int, str]) -> list[str]:
+    numbers = ranks.fill(len(examples), {index: int(digest, 16) for index, digest in mine.items()})
     return [f"{number:016x}" for number in numbers]
 
 

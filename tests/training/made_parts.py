@@ -50,6 +50,13 @@ class Quiet:
         self.records.append(record)
 
 
+class Interrupted(Quiet):
+    """Ends a training after an epoch, as Ctrl-C does."""
+
+    def epoch(self, record: EpochRecord, epochs: int) -> None:
+        raise KeyboardInterrupt
+
+
 def settings(parts: Path, **changes: Any) -> TrainSettings:
     values = {
         "data": f"folder:{parts}", "size_hw": [64, 128], "width": 0.25, "epochs": 3, "precision": "fp32",

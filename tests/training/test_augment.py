@@ -16,8 +16,8 @@ from segdec_edge.data.targets import Example
 from segdec_edge.errors import ConfigError
 from segdec_edge.training.augment import Augment
 from segdec_edge.training.feeding import target_rule
-from segdec_edge.training.run import EpochRecord, train
-from tests.training.made_parts import Quiet, equal, settings, weights, write_parts
+from segdec_edge.training.run import train
+from tests.training.made_parts import Interrupted, Quiet, equal, settings, weights, write_parts
 
 
 class Counting(Examples):
@@ -131,14 +131,10 @@ def test_only_training_pictures_are_looked_at(tmp_path: Path) -> None:
 
 
 def test_pasting_resumes_and_streams_bit_for_bit(parts: Path, tmp_path: Path) -> None:
-    class Stopping(Quiet):
-        def epoch(self, record: EpochRecord, epochs: int) -> None:
-            raise KeyboardInterrupt
-
     chosen = settings(parts, paste=0.5, flips=True, epochs=2)
     whole = train(chosen, tmp_path / "whole", Quiet())
     with pytest.raises(KeyboardInterrupt):
-        train(chosen, tmp_path / "stopped", Stopping())
+        train(chosen, tmp_path / "stopped", Interrupted())
     resumed = train(
         settings(parts, paste=0.5, flips=True, epochs=2, cache_gib=0.0, workers=2),
         tmp_path / "stopped",

@@ -17,9 +17,9 @@ from segdec_edge.errors import ConfigError, TrainingError
 from segdec_edge.model.checkpoint import Checkpoint, load_checkpoint
 from segdec_edge.training.feeding import require_divisible
 from segdec_edge.training.parallel import Ranks
-from segdec_edge.training.run import CHECKPOINT, EpochRecord, train
+from segdec_edge.training.run import CHECKPOINT, train
 from segdec_edge.training.setup import choose_hardware
-from tests.training.made_parts import Quiet, settings, write_parts
+from tests.training.made_parts import Interrupted, Quiet, settings, write_parts
 
 SMALL: dict[str, Any] = {
     "size_hw": [64, 128], "epochs": 2, "validation": 0.0, "test": 0.0, "rate": 0.01, "width": 0.25
@@ -33,11 +33,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-class Interrupted(Quiet):
-    def epoch(self, record: EpochRecord, epochs: int) -> None:
-        raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,8 @@ from segdec_edge.errors import (
 )
 from segdec_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from segdec_edge.profile import NO_MODEL_FILE, Profile
-from segdec_edge.training.run import CHECKPOINT, EpochRecord, TrainResult, train
-from tests.training.made_parts import Quiet, equal, settings, weights, write_parts
+from segdec_edge.training.run import CHECKPOINT, TrainResult, train
+from tests.training.made_parts import Interrupted, Quiet, equal, settings, weights, write_parts
 
 CHILD = Path(__file__).with_name("training_child.py")
 
@@ -108,12 +108,8 @@ def test_what_a_kill_kept_from_the_log_is_there_after_resuming(parts: Path, tmp_
     """It may come after the last checkpoint, where no epoch is left to write a log."""
     chosen = settings(parts, epochs=1)
 
-    class Stopping(Quiet):
-        def epoch(self, record: EpochRecord, epochs: int) -> None:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(chosen, tmp_path / "run", Stopping())
+        train(chosen, tmp_path / "run", Interrupted())
     (tmp_path / "run" / "log.jsonl").unlink()
     (record,) = train(chosen, tmp_path / "run", Quiet(), resume=True).history
     assert json.loads((tmp_path / "run" / "log.jsonl").read_text()) == asdict(record)
@@ -121,12 +117,8 @@ def test_what_a_kill_kept_from_the_log_is_there_after_resuming(parts: Path, tmp_
 
 
 def test_a_training_in_two_precisions_says_so(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stopping(Quiet):
-        def epoch(self, record: EpochRecord, epochs: int) -> None:
-            raise KeyboardInterrupt
-
     chosen, observer = settings(parts, epochs=2, precision="auto"), Quiet()
-    for precision, watching in (("fp32", Stopping()), ("bf16", observer)):
+    for precision, watching in (("fp32", Interrupted()), ("bf16", observer)):
         monkeypatch.setattr("segdec_edge.training.setup.auto_precision", lambda *_, now=precision: now)
         with suppress(KeyboardInterrupt):
             train(chosen, tmp_path / "run", watching, resume=True)
@@ -338,12 +330,8 @@ def test_a_data_set_that_changed_since_is_not_resumed_on(tmp_path: Path, change:
     parts = write_parts(tmp_path / "parts", good=14, defective=8)
     chosen = settings(parts, epochs=2)
 
-    class Stopping(Quiet):
-        def epoch(self, record: EpochRecord, epochs: int) -> None:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(chosen, tmp_path / "run", Stopping())
+        train(chosen, tmp_path / "run", Interrupted())
     before = (tmp_path / "run" / "split.json").read_bytes()
     one = parts / "images" / f"{json.loads(before)['train'][-1]}.png"
     if change == "added":

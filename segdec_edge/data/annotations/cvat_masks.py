@@ -77,19 +77,17 @@ def _labels(path: Path) -> dict[Value, str]:
     """Pixel value to class: each colour as blue, green, red; one-channel masks hold a grey or the line's number."""
     lines = [line for line in _lines(path) if line.strip() and not line.startswith("#")]
     labels: dict[Value, str] = {(0, 0, 0): _BACKGROUND, (0,): _BACKGROUND}
-    colours: dict[Value, str] = {(0, 0, 0): _BACKGROUND}
     for number, line in enumerate(lines):
         match = _LINE.fullmatch(line.strip())
         if not match:
             raise DataError(f"{path}: {line!r}, wanted label:red,green,blue:parts:actions. Export it again.")
         labels.setdefault((number,), match[1])
         blue_green_red = (int(match[4]), int(match[3]), int(match[2]))
-        if colours.setdefault(blue_green_red, match[1]) != match[1]:
+        if labels.setdefault(blue_green_red, match[1]) != match[1]:
             raise DataError(
-                f"{path}: the colour {','.join(match.groups()[1:])} stands for {colours[blue_green_red]} and for"
+                f"{path}: the colour {','.join(match.groups()[1:])} stands for {labels[blue_green_red]} and for"
                 f" {match[1]}, wanted one class a colour. Give them different colours in CVAT and export again."
             )
-        labels[blue_green_red] = match[1]
     for colour, label in [(colour, label) for colour, label in labels.items() if len(set(colour)) == 1]:
         labels[colour[:1]] = label
     return labels
