@@ -13,6 +13,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from segdec_edge.errors import PictureError
+from segdec_edge.tiff import other_pages
 from segdec_edge.types import Pixels
 from segdec_edge.view import WHOLE, View
 
@@ -38,7 +39,7 @@ def read_picture(path: Path) -> Pixels:
 
     16 bits a channel: the full range is scaled to 8 bits (value / 257, rounded). An alpha channel is dropped where it
     is opaque everywhere, else refused. EXIF rotation is not applied, so that masks drawn on the raw pixels fit.
-    Raises PictureError on a missing, truncated or otherwise unusable file.
+    Raises PictureError on a missing, truncated or otherwise unusable file, and on a TIFF of several pages.
     """
     return to_eight_bit(decode(read_bytes(path), str(path)), str(path))
 
@@ -55,11 +56,16 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(data: bytes, source: str) -> NDArray[np.generic]:
-    """Decode a picture file's bytes without any conversion. Raises PictureError; source names it in the message."""
+    """Decode a picture file's bytes without any conversion. source: names it in a message.
+
+    Raises PictureError, also on a TIFF of several pages, of which one would be read.
+    """
     if _is_truncated(data):
         raise PictureError(f"{source}: the file ends early ({len(data)} bytes), wanted a whole picture. Copy it again.")
     if data.startswith(_PNG_START) and not _is_whole_png(data):
         raise PictureError(f"{source}: a damaged PNG (a checksum is wrong), wanted a whole picture. Copy it again.")
+    if others := other_pages(data):
+        raise PictureError(f"{source}: {1 + others} pages, wanted one: which is meant? Save each as a file of its own.")
     pixels = _decoded(data, source) if data else None
     if pixels is None:
         raise PictureError(

@@ -13,6 +13,7 @@ import sys
 from rich.logging import RichHandler
 
 from segdec_edge.cli.app import app, errors
+from segdec_edge.cli.ending import ending_in_order
 from segdec_edge.errors import PeerStopped, SegdecError
 
 # isort: off
@@ -35,7 +36,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe that knows no "×" must not end a finished job in a traceback
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        with ending_in_order():
+            app()
     except PeerStopped:
         sys.exit(1)
     except SegdecError as error:

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 
 from segdec_edge.errors import PictureError
+from segdec_edge.tiff import directories
 
 UPRIGHT = 1
 _ORIENTATION = 0x0112
@@ -31,11 +32,9 @@ def refuse_turned(data: bytes, source: str) -> bytes:
 def orientation(data: bytes) -> int:
     """1 upright to 8, as a JPEG, PNG or WebP says it; 1 where it says nothing, or nothing that can be read."""
     for block in _exif_blocks(data):
-        try:
-            value = _orientation_in(block)
-        except struct.error:  # a damaged block: no tool turns by it
-            continue
-        return value if 1 <= value <= 8 else UPRIGHT
+        for tags in directories(block):
+            value = tags.get(_ORIENTATION, UPRIGHT)
+            return value if 1 <= value <= 8 else UPRIGHT
     return UPRIGHT
 
 
@@ -71,17 +70,3 @@ def _chunks(data: bytes, at: int, form: str, checksum: int) -> Iterator[tuple[by
         kind, length = (second, first) if checksum else (first, second)
         yield kind, at + 8, length
         at += 8 + length + (checksum or length % 2)
-
-
-def _orientation_in(block: bytes) -> int:
-    """The tag's value in the first directory of a TIFF structure. Raises struct.error on a cut one."""
-    order = {b"II": "<", b"MM": ">"}.get(block[:2])
-    if order is None:
-        return UPRIGHT
-    (first,) = struct.unpack_from(f"{order}I", block, 4)
-    (count,) = struct.unpack_from(f"{order}H", block, first)
-    for entry in range(first + 2, first + 2 + 12 * count, 12):
-        tag, _, _, value = struct.unpack_from(f"{order}HHIH", block, entry)
-        if tag == _ORIENTATION:
-            return int(value)
-    return UPRIGHT

@@ -17,7 +17,6 @@ from segdec_edge.errors import DataError, MaskError
 from segdec_edge.pictures import decode, grey_or_colour, read_bytes, read_picture, to_eight_bit
 from segdec_edge.types import BoolMask, Pixels
 
-_PAGED = frozenset({".tif", ".tiff"})
 _NOISE_REACH = 8
 """Pixels: JPEG's noise about an edge stays in its block of 8 × 8; at qualities 5 to 95 it reached 7."""
 _DRAWN = 12
@@ -206,14 +205,12 @@ def read_mask(path: Path) -> BoolMask:
 
     The second rule serves masks written as 0/1 or class numbers; soft edges of 0/255 masks fall under the first.
     With 16 bits a channel the half is 32767. Raises MaskError, also on class numbers of which some are above the half:
-    the others would be lost; and on a file of several pages, of which one would be read.
+    the others would be lost; and on a TIFF of several pages, of which one would be read.
     """
     try:
         pixels = grey_or_colour(decode(read_bytes(path), str(path)), str(path))
     except DataError as error:
         raise MaskError(f"mask {error}") from error
-    if path.suffix.lower() in _PAGED and (pages := cv2.imcount(str(path))) > 1:
-        raise MaskError(f"mask {path}: {pages} pages, wanted one: which marks the defects? Save them as one PNG.")
     top = pixels.max(axis=2) if pixels.ndim == 3 else pixels
     half = int(np.iinfo(top.dtype).max) // 2
     bright: BoolMask = top > half

@@ -6,7 +6,8 @@ is picked on the training pictures of the split that they name, never on those o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,9 @@ def import_checkpoint(
         raise ConfigError(f"{source}: does not say its input size, wanted with --data. Give it: --size HEIGHTxWIDTH")
     dataset, split = _opened(trained_on)
     make_folder(output.parent)
-    folder = make_folder(report or output.with_name(f"{output.stem}-test"))
-    checkpoint = _calibrated(checkpoint, size_hw, dataset, split, say or _silent)
-    save_checkpoint(output, checkpoint)
+    with _place_for(report or output.with_name(f"{output.stem}-test")) as folder:
+        checkpoint = _calibrated(checkpoint, size_hw, dataset, split, say or _silent)
+        save_checkpoint(output, checkpoint)
     (say or _silent)(f"scoring {len(split.test)} test pictures")
     artefact = open_artefact(output)
     run = evaluate_artefact(artefact.backend, artefact.facts, artefact.threshold_source, dataset, "test", folder)
@@ -92,6 +93,20 @@ def export_authors(checkpoint: Path, output: Path) -> int:
     net = load_checkpoint(checkpoint).net
     save_authors(output, net)
     return len(net.state_dict())
+
+
+@contextmanager
+def _place_for(folder: Path) -> Iterator[Path]:
+    """The folder, made before long work that it is refused after else; a new one vanishes where that work fails."""
+    new = not folder.exists()
+    make_folder(folder)
+    try:
+        yield folder
+    except BaseException:
+        if new:
+            with suppress(OSError):  # something lies in it by now
+                folder.rmdir()
+        raise
 
 
 def _opened(trained_on: TrainedOn) -> tuple[Dataset, Split]:

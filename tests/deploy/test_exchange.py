@@ -285,6 +285,26 @@ def test_a_split_that_gives_no_threshold_is_refused_before_any_scoring(tmp_path:
     assert not (tmp_path / "ours.pt").exists()
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_an_import_that_fails_leaves_no_folder_that_was_not_there(
+    tmp_path: Path, trained_on: TrainedOn, there: bool
+) -> None:
+    root = tmp_path / "parts"
+    shutil.copytree(Path(trained_on.spec.removeprefix("folder:")), root)
+    for path in (root / "images").iterdir():
+        path.write_bytes(b"no picture")
+    source = write(tmp_path / "authors.pth", state_of())
+    if there:
+        (tmp_path / "ours-test").mkdir()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(DataError):
+        import_checkpoint(
+            source, tmp_path / "ours.pt", size_hw=(64, 128),
+            trained_on=TrainedOn(f"folder:{root}", splits=trained_on.splits),
+        )  # fmt: skip
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_published_folders_need_no_fold_and_evaluate_gives_the_same_figures(tmp_path: Path) -> None:
     for folder, count in (("train", 6), ("test", 4)):
         (tmp_path / "set" / folder).mkdir(parents=True)

@@ -135,14 +135,6 @@ def test_ledger_that_cannot_grow_leaves_every_part_accounted_for(pictures: Path,
     assert err.count("alarm ledger:") == 1
 
 
-@pytest.fixture
-def hangup_ends() -> Iterator[None]:
-    """As in a terminal; where the tests themselves run under nohup, what they start would ignore it too."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
 @contextmanager
 def segdec_run(
     folder: Path, backend: str, *before: str, pipe_bytes: int | None = None
