@@ -30,8 +30,9 @@ from segdec_edge.model.checkpoint import load_checkpoint
 from segdec_edge.reproduce.pictures import Lookup, pictures_digest
 from segdec_edge.reproduce.plan import AVERAGED, Job, without_effect
 from segdec_edge.reproduce.results import FREE, changed_in, evaluated, find_result, places, result_path
+from segdec_edge.training.records import EpochRecord, Observer
 from segdec_edge.training.refusals import refuse_other_split
-from segdec_edge.training.run import CHECKPOINT, EpochRecord, Observer, train
+from segdec_edge.training.run import CHECKPOINT, train
 
 JOB = "job.json"
 Said = Callable[[str], None]

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from segdec_edge.training.run import EpochRecord
+from segdec_edge.training.records import EpochRecord
 
 
 class TerminalObserver:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +54,7 @@ from segdec_edge.training.feeding import (
 from segdec_edge.training.lock import hold
 from segdec_edge.training.loop import EpochLosses, Trainer
 from segdec_edge.training.parallel import Ranks, joined
+from segdec_edge.training.records import EpochRecord, Observer, Silent, TensorBoard, history_in
 from segdec_edge.training.refusals import (
     refuse_nothing_to_paste,
     refuse_one_kind,
@@ -64,44 +65,6 @@ from segdec_edge.training.refusals import (
 from segdec_edge.training.setup import Hardware, choose_hardware, make_deterministic
 
 CHECKPOINT, BEST, AVERAGED, SPLIT, LOG = "checkpoint.pt", "best.pt", "averaged.pt", "split.json", "log.jsonl"
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One line of the log; epoch counts from 1, validation_ap None without validation pictures, seconds those of the
-    steps, None in logs of earlier versions."""
-
-    epoch: int
-    segmentation: float
-    decision: float
-    total: float
-    images_per_s: float
-    validation_ap: float | None
-    seconds: float | None = None
-
-
-class Observer(Protocol):
-    """Told what happens; a progress bar, a log or nothing."""
-
-    def note(self, text: str) -> None: ...
-
-    def preparing(self, done: int, total: int) -> None: ...
-
-    def step(self, epoch: int, done: int, total: int, loss: float) -> None: ...
-
-    def epoch(self, record: EpochRecord, epochs: int) -> None: ...
-
-
-class Silent:
-    """An Observer that tells nobody: of several processes only the first speaks."""
-
-    def note(self, text: str) -> None: ...
-
-    def preparing(self, done: int, total: int) -> None: ...
-
-    def step(self, epoch: int, done: int, total: int, loss: float) -> None: ...
-
-    def epoch(self, record: EpochRecord, epochs: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -198,15 +161,15 @@ class _Run:
             self._restore(earlier.progress)
             self._go_on_in(str(earlier.facts["precision"]))
         writes = settings.tensorboard and self.ranks.first
-        writer = _tensorboard(self.output, len(self.history)) if writes else None
+        board = TensorBoard(self.output / "tensorboard", len(self.history)) if writes else None
         self.observer.note(self._opening())
         for epoch in range(len(self.history), settings.total_epochs):
             losses = self.trainer.run_epoch(epoch, lambda *step, epoch=epoch: self.observer.step(epoch + 1, *step))
             self._finish_epoch(epoch, losses)
-            if writer is not None:
-                _log_scalars(writer, self.history[-1])
-        if writer is not None:
-            writer.close()
+            if board is not None:
+                board.add(self.history[-1])
+        if board is not None:
+            board.close()
         return self._finish()
 
     def _opening(self) -> str:
@@ -220,7 +183,7 @@ class _Run:
 
     def _restore(self, progress: Mapping[str, Any]) -> None:
         self.trainer.use_counts = np.asarray(progress["use_counts"].numpy(), np.int64)
-        self.history = list(_history(progress))
+        self.history = list(history_in(progress))
         self.average = TailAverage(progress.get("average"), int(progress.get("averaged", 0)))
         if progress["scaler"]:
             self.trainer.scaler.load_state_dict(progress["scaler"])
@@ -370,28 +333,8 @@ def _finished(output: Path, settings: TrainSettings, earlier: Checkpoint) -> Tra
     kept = load_checkpoint(path)
     if kept.threshold is None:
         return None
-    return TrainResult(path, kept.threshold, kept.threshold_source, _history(earlier.progress))
-
-
-def _history(progress: Mapping[str, Any]) -> tuple[EpochRecord, ...]:
-    return tuple(EpochRecord(**record) for record in progress["history"])
+    return TrainResult(path, kept.threshold, kept.threshold_source, history_in(earlier.progress))
 
 
 def _both_kinds(examples: Examples) -> bool:
     return len(set(examples.labels.tolist())) == 2
-
-
-def _tensorboard(output: Path, done: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise TrainingError(
-            "tensorboard is not installed: pip install 'segdec-edge[train]', or use --no-tensorboard"
-        ) from error
-    return SummaryWriter(str(output / "tensorboard"), purge_step=done + 1)
-
-
-def _log_scalars(writer: Any, record: EpochRecord) -> None:
-    for name, value in asdict(record).items():
-        if name != "epoch" and value is not None:
-            writer.add_scalar(name, value, record.epoch)

@@ -12,6 +12,13 @@ import pytest
 
 from segdec_edge.types import BoolMask
 from tests.data.annotated import SIZE_HW, disc, imported, pictures, rectangle, save, three_regions, turned, write_json
+from tests.data.exports import (
+    CVAT,
+    coco_file,
+    labelme_file,
+    rectangle_result,
+    task,
+)
 from tests.data.test_annotation_shapes import BRUSH, COCO_TEXT
 
 Masks = dict[str, BoolMask | None]
@@ -23,24 +30,6 @@ def same(masks: Masks, **wanted: BoolMask | None) -> None:
         got = masks[name]
         assert (got is None) == (mask is None), name
         assert mask is None or np.array_equal(np.asarray(got), mask), name
-
-
-def coco_file(annotations: list[dict[str, Any]], *names: str) -> dict[str, Any]:
-    return {
-        "info": {"description": "parts", "version": "1.0"},
-        "licenses": [{"id": 0, "name": "", "url": ""}],
-        "images": [
-            {"id": number, "file_name": name, "width": 32, "height": 24} for number, name in enumerate(names, 1)
-        ],
-        "categories": [
-            {"id": 1, "name": "scratch", "supercategory": ""},
-            {"id": 2, "name": "dent", "supercategory": ""},
-        ],
-        "annotations": [
-            {"id": number, "category_id": 1, "iscrowd": 0, "area": 1.0} | annotation
-            for number, annotation in enumerate(annotations, 1)
-        ],
-    }
 
 
 def test_coco_polygons_runs_boxes_and_crowds(tmp_path: Path) -> None:
@@ -73,20 +62,6 @@ def test_coco_keys_that_say_nothing_may_be_null(empty: dict[str, Any], tmp_path:
     source = write_json(tmp_path / "a.json", coco_file(annotations, "a.png", "b.png"))
     masks, _ = imported("coco", source, images, tmp_path / "out")
     same(masks, a=rectangle(8, 5, 20, 12), b=rectangle(8, 5, 20, 12))
-
-
-def labelme_file(name: str, *shapes: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "version": "5.5.0",
-        "flags": {},
-        "shapes": [
-            {"label": "scratch", "group_id": None, "description": "", "flags": {}, "mask": None} | one for one in shapes
-        ],
-        "imagePath": name,
-        "imageData": None,
-        "imageHeight": 24,
-        "imageWidth": 32,
-    }
 
 
 def test_labelme_shapes(tmp_path: Path) -> None:
@@ -128,48 +103,6 @@ def test_a_labelme_flag_alone_does_not_make_a_good_part(tmp_path: Path) -> None:
     assert "1 pictures left out: nothing but a flag for the whole picture" in report.notes
 
 
-CVAT = """<?xml version="1.0" encoding="utf-8"?>
-<annotations>
-  <version>1.1</version>
-  <meta>
-    <task>
-      <id>4</id><name>parts</name><size>6</size><mode>annotation</mode>
-      <labels>
-        <label><name>scratch</name><color>#fa3253</color><type>any</type><attributes></attributes></label>
-        <label><name>dent</name><color>#33ddff</color><type>any</type><attributes></attributes></label>
-      </labels>
-    </task>
-    <dumped>2024-05-02 09:12:44.121+00:00</dumped>
-  </meta>
-  <image id="0" name="a.png" width="32" height="24">
-    <box label="scratch" source="manual" occluded="0" xtl="8.00" ytl="5.00" xbr="20.00" ybr="12.00" z_order="0">
-      <attribute name="depth">2</attribute>
-    </box>
-    <polygon label="dent" source="manual" occluded="0" points="3.00,14.00;6.00,14.00;6.00,20.00;3.00,20.00" z_order="0">
-    </polygon>
-    <mask label="dent" source="manual" occluded="0" rle="0, 1" left="31" top="23" width="1" height="1" z_order="0">
-    </mask>
-  </image>
-  <image id="1" name="b.png" width="32" height="24">
-    <box label="scratch" source="manual" occluded="0" xtl="9.00" ytl="8.00" xbr="23.00" ybr="14.00" rotation="330.00"
-      z_order="0"></box>
-  </image>
-  <image id="2" name="c.png" width="32" height="24">
-    <mask label="scratch" source="manual" occluded="0" rle="1, 2, 3" left="8" top="5" width="3" height="2" z_order="0">
-    </mask>
-  </image>
-  <image id="3" name="d.png" width="32" height="24">
-    <ellipse label="dent" source="manual" occluded="0" cx="16.00" cy="12.00" rx="8.00" ry="8.00" z_order="0"></ellipse>
-  </image>
-  <image id="4" name="good.png" width="32" height="24">
-  </image>
-  <image id="5" name="tagged.png" width="32" height="24">
-    <tag label="dent" source="manual"></tag>
-  </image>
-</annotations>
-"""
-
-
 @pytest.mark.parametrize("unpacked", [False, True])
 def test_cvat_for_images(tmp_path: Path, unpacked: bool) -> None:
     names = ("a.png", "b.png", "c.png", "d.png", "good.png", "tagged.png")
@@ -203,26 +136,6 @@ def test_cvat_segmentation_masks(tmp_path: Path, channels: int) -> None:
     masks, _ = imported("cvat", export, images, tmp_path / "all")
     both = rectangle(3, 14, 6, 20) | rectangle(8, 5, 20, 12)
     same(masks, **{"a": both, "sub/b": rectangle(8, 5, 20, 12), "good": None, "black": None})
-
-
-def task(number: int, image: str, *results: dict[str, Any] | None, **annotation: Any) -> dict[str, Any]:
-    """A task with one annotation of these results; without annotation where the one result is None."""
-    made = [
-        {"id": f"r{index}", "from_name": "tag", "to_name": "image", "origin": "manual", "image_rotation": 0}
-        | {"original_width": 32, "original_height": 24}
-        | result
-        for index, result in enumerate(results)
-        if result is not None
-    ]
-    done = [] if None in results else [{"id": number + 100, "completed_by": 1, "result": made} | annotation]
-    return {"id": number, "file_upload": "x", "annotations": done, "predictions": [], "data": {"image": image}}
-
-
-def rectangle_result(x: float, y: float, width: float, height: float, rotation: float = 0) -> dict[str, Any]:
-    """In pixels here, percent in the file."""
-    across, down = 100 / 32, 100 / 24
-    value = {"x": x * across, "y": y * down, "width": width * across, "height": height * down, "rotation": rotation}
-    return {"type": "rectanglelabels", "value": value | {"rectanglelabels": ["scratch"]}}
 
 
 def test_label_studio_json(tmp_path: Path) -> None:

@@ -7,10 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,67 +16,22 @@ import pytest
 from segdec_edge.data.annotations.write import Choice, import_annotations
 from segdec_edge.data.check import check_dataset
 from segdec_edge.data.spec import open_dataset
-from segdec_edge.errors import DataError
-from tests.data.annotated import imported, pictures, rectangle, write_json
-from tests.data.test_annotation_formats import CVAT, coco_file, labelme_file, rectangle_result, task
-
-BOX = {"image_id": 1, "bbox": [8, 5, 12, 7]}
-Place = Callable[[Path], tuple[str, Path]]
-
-
-def coco(*annotations: dict[str, Any], names: tuple[str, ...] = ("a.png",), **other: Any) -> Place:
-    return lambda folder: ("coco", write_json(folder / "coco.json", coco_file(list(annotations), *names) | other))
-
-
-def labelme(*shapes: dict[str, Any], name: str = "a.png", **other: Any) -> Place:
-    return lambda folder: ("labelme", write_json(folder / "a.json", labelme_file(name, *shapes) | other))
-
-
-def studio(*tasks: dict[str, Any]) -> Place:
-    return lambda folder: ("labelstudio", write_json(folder / "project.json", list(tasks)))
-
-
-def text(form: str, content: str | bytes, name: str = "export.xml") -> Place:
-    def place(folder: Path) -> tuple[str, Path]:
-        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-        return form, folder / name
-
-    return place
-
-
-def cvat(shape: str, name: str = "a.png") -> Place:
-    image = f'<image id="0" name="{name}" width="32" height="24">{shape}</image>'
-    return text("cvat", f"<annotations><version>1.1</version>{image}</annotations>")
-
-
-def cvat_masks(names: str = "a\n", value: int = 1, labels: str = "background:0,0,0::\nscratch:9,8,7::\n") -> Place:
-    def place(folder: Path) -> tuple[str, Path]:
-        for below in ("ImageSets/Segmentation", "SegmentationClass"):
-            (folder / "export" / below).mkdir(parents=True)
-        (folder / "export/ImageSets/Segmentation/default.txt").write_text(names)
-        (folder / "export/labelmap.txt").write_text(labels)
-        cv2.imwrite(str(folder / "export/SegmentationClass/a.png"), np.full((24, 32), value, np.uint8))
-        return "cvat", folder / "export"
-
-    return place
-
-
-def png_masks(name: str) -> Place:
-    def place(folder: Path) -> tuple[str, Path]:
-        write_json(folder / "export" / "project.json", [task(7, "a.png")])
-        cv2.imwrite(str(folder / "export" / name), np.full((24, 32), 255, np.uint8))
-        return "labelstudio", folder / "export"
-
-    return place
-
-
-def refusal(form: str, source: Path, images: Path, out: Path, **choice: Any) -> list[str]:
-    before = sorted(out.parent.iterdir())
-    with pytest.raises(DataError) as caught:
-        import_annotations(form, source, images, out, Choice(**choice))
-    assert sorted(out.parent.iterdir()) == before, "something was left behind"
-    return str(caught.value).splitlines()
-
+from tests.data.annotated import imported, pictures, rectangle
+from tests.data.exports import (
+    BOX,
+    CVAT,
+    Place,
+    coco,
+    cvat,
+    cvat_masks,
+    labelme,
+    png_masks,
+    rectangle_result,
+    refusal,
+    studio,
+    task,
+    text,
+)
 
 BILLION = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;&b;">]><annotations>&c;</annotations>'
 OUTSIDE = {"image_id": 1, "segmentation": [[40, 5, 46, 5, 46, 9]]}
@@ -281,53 +233,11 @@ def test_an_export_without_any_region_is_told(tmp_path: Path) -> None:
     assert any(note.startswith("no picture has a region") for note in report.notes)
 
 
-@pytest.mark.parametrize("path", ["..\\images\\a.png", "../../pictures/line 3/a.png", "../a.png"])
-def test_labelme_files_saved_apart_from_their_pictures_find_them(path: str, tmp_path: Path) -> None:
-    images = pictures(tmp_path / "in", "a.png", "sub/b.png")
-    dent = {"label": "dent", "shape_type": "rectangle", "points": [[8, 5], [20, 12]]}
-    write_json(tmp_path / "json" / "a.json", labelme_file(path, dent))
-    masks, _ = imported("labelme", tmp_path / "json", images, tmp_path / "out")
-    assert list(masks) == ["a"]
-    assert np.array_equal(np.asarray(masks["a"]), rectangle(8, 5, 20, 12))
-
-
-def test_labelme_files_of_sub_folders_climb_out_of_them(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "in", "a.png", "s1/a.png", "s2/a.png")
-    for below, path in {"": "../images/a.png", "s1/": "../../images/s1/a.png", "s2/": "../../images/s2/a.png"}.items():
-        write_json(tmp_path / "json" / f"{below}a.json", labelme_file(path))
-    masks, _ = imported("labelme", tmp_path / "json", images, tmp_path / "out")
-    assert list(masks) == ["a", "s1/a", "s2/a"]
-
-
-def test_two_labelme_files_of_one_picture_are_both_named(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "in", "a.png")
-    files = [write_json(tmp_path / "json" / name, labelme_file("a.png")) for name in ("a.json", "copy.json")]
-    (line,) = refusal("labelme", tmp_path / "json", images, tmp_path / "out")
-    assert line == f"{images / 'a.png'}: two entries of the export name it ({files[0]}, {files[1]}). Keep one."
-
-
-def test_pictures_that_annotators_named_by_their_own_folders_are_found(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "in", "a.png", "b.png", "sub/c.png")
-    for name, path in {"a": "C:\\Users\\ann\\a.png", "b": "b.png"}.items():
-        write_json(tmp_path / "json" / f"{name}.json", labelme_file(path))
-    assert list(imported("labelme", tmp_path / "json", images, tmp_path / "out")[0]) == ["a", "b"]
-    write_json(tmp_path / "json" / "c.json", labelme_file("sub/c.png"))
-    (line,) = refusal("labelme", tmp_path / "json", images, tmp_path / "mixed")
-    assert "wanted one number for the whole export" in line
-
-
 def test_regions_over_the_border_are_clipped_and_counted(tmp_path: Path) -> None:
     images = pictures(tmp_path / "in", "a.png")
     masks, report = imported(*coco({"image_id": 1, "bbox": [28, 20, 9, 9]})(tmp_path), images, tmp_path / "out")
     assert np.array_equal(np.asarray(masks["a"]), rectangle(28, 20, 32, 24))
     assert report.notes == ("1 regions reach beyond their picture and were clipped",)
-
-
-@pytest.mark.parametrize("name", ["/home/me/sets/line 3/in/cam1/a.png", "C:\\sets\\cam1\\a.png", "cam1/a.png"])
-def test_leading_folders_of_another_machine_do_not_matter(name: str, tmp_path: Path) -> None:
-    images = pictures(tmp_path / "in", "cam1/a.png", "cam2/a.png")
-    masks, _ = imported(*coco(BOX, names=(name,))(tmp_path), images, tmp_path / "out")
-    assert list(masks) == ["cam1/a"]
 
 
 def test_pictures_are_copies_or_links(tmp_path: Path) -> None:
@@ -384,63 +294,6 @@ def test_the_command_makes_a_data_set_that_passes_its_check(tmp_path: Path) -> N
     assert wrong.returncode == 1
     assert "no class rust, there are: dent, scratch" in wrong.stderr
     assert not (tmp_path / "x").exists()
-
-
-def test_names_that_begin_like_uploads_are_found_where_all_do(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "in", "a.png", "my part (1).png")
-    names = ("images/0123abcd-a.png", "images/89abcdef-my_part_1.png")
-    assert list(imported(*coco(BOX, names=names)(tmp_path), images, tmp_path / "out")[0]) == ["a", "my part (1)"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../../label-studio/data/media/upload/1/0123abcd-a b.png",
-        "..\\..\\upload\\1\\0123abcd-a_b.png",
-        "/data/local-files/?d=set/a%20b.png",
-        "data/local-files/?d=a b.png",
-    ],
-)
-def test_paths_of_label_studio_in_coco_are_found(name: str, tmp_path: Path) -> None:
-    images = pictures(tmp_path / "in", "a b.png")
-    assert list(imported(*coco(BOX, names=(name,))(tmp_path), images, tmp_path / "out")[0]) == ["a b"]
-
-
-def test_altered_copies_of_one_picture_are_one_part(tmp_path: Path) -> None:
-    names = [f"part_{number}_png.rf.{copy}.png" for number in (1, 2) for copy in ("0a", "1b")]
-    images = pictures(tmp_path / "in", *names, "other.png")
-    listed = [
-        {"id": number, "file_name": name, "width": 32, "height": 24}
-        for number, name in enumerate([*names, "other.png"], 1)
-    ]
-    for out, extra in (("named", {}), ("said", {"extra": {"name": "one.png"}})):
-        place = coco(BOX, images=[image | (extra if image["id"] < 5 else {}) for image in listed])
-        report = import_annotations(*place(tmp_path), images, tmp_path / out)
-        counts = Counter(sample.part for sample in open_dataset(f"folder:{tmp_path / out}").samples)
-        assert sorted(counts.values()) == ([1, 2, 2] if out == "named" else [1, 4])
-        assert any("altered copies" in note for note in report.notes)
-
-
-def test_pictures_of_a_cvat_project_lie_in_a_folder_a_subset(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "in", "train/a.png", "val/a.png")
-    shape = '<box label="scratch" xtl="8" ytl="5" xbr="20" ybr="12"/>'
-    entries = [
-        f'<image id="{number}" name="a.png" subset="{subset}" width="32" height="24">{content}</image>'
-        for number, (subset, content) in enumerate({"train": "", "val": shape}.items())
-    ]
-    form, source = text("cvat", f"<annotations>{''.join(entries)}</annotations>")(tmp_path)
-    masks, _ = imported(form, source, images, tmp_path / "out")
-    assert {name: mask is not None for name, mask in masks.items()} == {"train/a": False, "val/a": True}
-
-
-def test_a_missing_picture_of_another_kind_is_named_and_the_export_beside_it_is_not(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "in", "b.png")
-    write_json(images / "a.json", labelme_file("a.png"))
-    (line,) = refusal("labelme", images / "a.json", images, tmp_path / "out")
-    assert line.endswith("first a.png. Give their folder (--images).")
-    (images / "a.jfif").write_bytes(b"a picture that is not read")
-    (line,) = refusal("labelme", images / "a.json", images, tmp_path / "out")
-    assert f"There is {images / 'a.jfif'}: rename it, or save it as one of" in line
 
 
 @pytest.mark.parametrize("swapped", [False, True])

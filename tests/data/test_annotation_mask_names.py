@@ -10,7 +10,7 @@ import pytest
 from segdec_edge.data.annotations.mask_names import KnownNames, task_and_class
 from segdec_edge.errors import DataError
 from tests.data.annotated import imported, pictures, rectangle, save, write_json
-from tests.data.test_annotation_formats import task
+from tests.data.exports import task
 
 NOTHING = KnownNames(frozenset())
 

@@ -11,7 +11,7 @@ import pytest
 
 from segdec_edge.errors import ConfigError, DataError
 from segdec_edge.reproduce.run import RESULTS, TABLE, reproduce_table
-from tests.reproduce.test_reproduce_run import SMALL, asked, quiet
+from tests.reproduce.tables import SMALL, asked, quiet
 
 
 def test_pictures_added_later_are_another_training(parts: Path, tmp_path: Path) -> None:

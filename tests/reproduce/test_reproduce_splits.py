@@ -12,7 +12,7 @@ import pytest
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.errors import ConfigError, DataError
 from segdec_edge.reproduce.run import RESULTS, reproduce_table
-from tests.reproduce.test_reproduce_run import SMALL, asked, quiet
+from tests.reproduce.tables import SMALL, asked, quiet
 
 
 def write_splits(path: Path, parts: Path, withheld: int) -> Path:

@@ -13,7 +13,7 @@ from segdec_edge.reproduce.paper import open_table
 from segdec_edge.reproduce.plan import plan
 from segdec_edge.reproduce.summary import read_results, summarise
 from segdec_edge.reproduce.text import to_markdown
-from tests.reproduce.test_reproduce_run import write_result
+from tests.reproduce.tables import write_result
 
 
 def test_a_rate_stands_under_its_own_variant(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from segdec_edge.config.train import TrainSettings, train_settings
 from segdec_edge.model.checkpoint import load_checkpoint
-from segdec_edge.training.run import EpochRecord
+from segdec_edge.training.records import EpochRecord
 
 
 def write_parts(root: Path, good: int, defective: int, size_hw: tuple[int, int] = (64, 128)) -> Path:

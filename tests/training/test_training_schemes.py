@@ -23,8 +23,9 @@ from segdec_edge.errors import ConfigError, DataError
 from segdec_edge.model.checkpoint import load_checkpoint
 from segdec_edge.training.augment import flipped
 from segdec_edge.training.average import TailAverage
+from segdec_edge.training.records import EpochRecord
 from segdec_edge.training.refusals import refuse_other_split
-from segdec_edge.training.run import AVERAGED, CHECKPOINT, SPLIT, EpochRecord, train
+from segdec_edge.training.run import AVERAGED, CHECKPOINT, SPLIT, train
 from tests.training.made_parts import Quiet, equal, settings, weights
 
 

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from segdec_edge.config.train import train_settings
-from segdec_edge.training.run import EpochRecord, train
+from segdec_edge.training.records import EpochRecord
+from segdec_edge.training.run import train
 
 
 class Spoken:
