@@ -6,6 +6,7 @@ A second run reuses a finished training and its bundle. Knows only what every ro
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from segdec_edge.model.artefact import open_artefact
 from segdec_edge.model.checkpoint import load_checkpoint
 from segdec_edge.outputs.ledger import read_rows
 from segdec_edge.station.run import run as run_station
+from segdec_edge.station.stop import Stop
 from segdec_edge.training.progress import TerminalObserver
 from segdec_edge.training.run import train
 from segdec_edge.types import Label
@@ -134,7 +136,10 @@ def _inspect(out: Path, console: Console) -> None:
     write_pictures(out / "unseen", unseen.samples)
     station = out / "station.toml"
     write_atomic(station, STATION.format(here=station))
-    summary = run_station(load_station(station), console)
+    stop = Stop()
+    summary = run_station(load_station(station), console, stop)
+    if stop.number:
+        signal.raise_signal(stop.number)  # the station ended in order; the demo goes no further
     rows = list(read_rows(out / "ledger.sqlite", summary.run_id))
     if len(rows) != len(unseen.samples):
         raise SegdecError(

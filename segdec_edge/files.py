@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile, gettempdir, mkdtemp, mkstemp
@@ -140,11 +140,29 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         descriptor, probe = mkstemp(prefix=".segdec_tmp_", dir=path)
-        os.close(descriptor)
-        Path(probe).unlink()
+        try:
+            os.close(descriptor)
+        finally:
+            Path(probe).unlink()
     except OSError as error:
         raise storage_error(path, error) from error
     return path
+
+
+@contextmanager
+def folder_for(path: Path) -> Iterator[Path]:
+    """A folder, with its parents, for what is done inside; where that fails, those that are new and empty vanish.
+
+    Made at once, so that a place where nothing can be written is refused before long work. Raises StorageError.
+    """
+    new = [one for one in (path, *path.parents) if not one.exists()]
+    try:
+        yield make_folder(path)
+    except BaseException:
+        with suppress(OSError):  # something lies in it by now
+            for one in new:
+                one.rmdir()
+        raise
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

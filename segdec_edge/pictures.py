@@ -38,7 +38,8 @@ def read_picture(path: Path) -> Pixels:
     """Read a picture as it lies on disk: (H, W) grey or (H, W, 3) BGR, uint8.
 
     16 bits a channel: the full range is scaled to 8 bits (value / 257, rounded). An alpha channel is dropped where it
-    is opaque everywhere, else refused. EXIF rotation is not applied, so that masks drawn on the raw pixels fit.
+    is opaque everywhere, else refused. EXIF rotation is not applied, so that masks drawn on the raw pixels fit;
+    a TIFF's own orientation is, as every reader does it.
     Raises PictureError on a missing, truncated or otherwise unusable file, and on a TIFF of several pages.
     """
     return to_eight_bit(decode(read_bytes(path), str(path)), str(path))

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 _ORDERS = {b"II": "<", b"MM": ">"}
-_NUMBERS = {3: "H", 4: "I"}
-_MOST_TAGS = 1 << 16
-_IMAGE_WIDTH = 256
-_NEW_SUBFILE_TYPE, _REDUCED, _TRANSPARENCY = 254, 1, 4
+_NUMBERS = {1: "B", 3: "H", 4: "I", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_IMAGE_WIDTH, _NEW_SUBFILE_TYPE, _SUBFILE_TYPE = 256, 254, 255
+_REDUCED, _TRANSPARENCY, _OLD_REDUCED = 1, 4, 2
 
 
 @dataclass(frozen=True)
@@ -21,18 +20,21 @@ class _Form:
     """Where the first directory's place stands, and struct's letters for a place and for a directory's length."""
 
     first: int
-    offset: str
+    place: str
     count: str
+
+    def size(self, letters: str) -> int:
+        return struct.calcsize(f"={letters}")
 
 
 _FORMS = {42: _Form(4, "I", "H"), 43: _Form(8, "Q", "Q")}
 
 
 def directories(data: bytes) -> Iterator[Mapping[int, int]]:
-    """Of each directory in turn the tags that hold whole numbers, each with the first of them where it is in the entry.
+    """The tags of each directory in turn, with the number that stands in the entry; 0 where none does.
 
     Nothing for what is no TIFF structure. Of a cut directory what stands before the cut; it is the last one, and so is
-    one that leads back to one before.
+    one that leads back to one before, or where there were more entries than a file of this length holds.
     """
     order, version = _ORDERS.get(data[:2], ""), data[2:4]
     if not order or len(version) < 2:
@@ -40,32 +42,43 @@ def directories(data: bytes) -> Iterator[Mapping[int, int]]:
     form = _FORMS.get(*struct.unpack(f"{order}H", version))
     if form is None:
         return
-    seen = {0}
-    at = _number(f"{order}{form.offset}", data, form.first)
-    while at not in seen:
+    seen, left = {0}, len(data) // form.size(f"HH{form.place * 2}")
+    at = _number(f"{order}{form.place}", data, form.first)
+    while at not in seen and left > 0:
         seen.add(at)
-        tags, at = _directory(data, at, order, form)
+        tags, count, at = _directory(data, at, order, form, left)
+        left -= max(1, count)
         yield tags
 
 
 def other_pages(data: bytes) -> int:
     """How many pictures a TIFF holds besides its first; smaller copies and transparency masks do not count."""
-    pictures = [tags for tags in directories(data) if _IMAGE_WIDTH in tags]
-    return sum(not tags.get(_NEW_SUBFILE_TYPE, 0) & (_REDUCED | _TRANSPARENCY) for tags in pictures[1:])
+    pages = (tags for tags in directories(data) if _IMAGE_WIDTH in tags)
+    next(pages, None)
+    return sum(not _is_aside(tags) for tags in pages)
 
 
-def _directory(data: bytes, at: int, order: str, form: _Form) -> tuple[dict[int, int], int]:
-    """Its tags, and where the next one begins: 0 where none follows."""
-    first, entry = at + struct.calcsize(f"={form.count}"), f"{order}HH{form.offset}"
-    size = struct.calcsize(entry) + struct.calcsize(f"={form.offset}")
+def _is_aside(tags: Mapping[int, int]) -> bool:
+    return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & (_REDUCED | _TRANSPARENCY)) or tags.get(_SUBFILE_TYPE) == _OLD_REDUCED
+
+
+def _directory(data: bytes, at: int, order: str, form: _Form, most: int) -> tuple[dict[int, int], int, int]:
+    """Its tags, how many entries it says it has, and where the next directory begins: 0 where none follows.
+
+    With more entries than `most` so many are read, and nothing follows.
+    """
     count = _number(f"{order}{form.count}", data, at)
-    end = first + size * min(count, _MOST_TAGS)
+    head = f"{order}HH{form.place}"
+    size = form.size(f"HH{form.place * 2}")
+    first = at + form.size(form.count)
+    end = first + size * min(count, most)
     tags: dict[int, int] = {}
-    for place in range(first, min(end, len(data) - size + 1), size):
-        tag, kind, values = struct.unpack_from(entry, data, place)
-        if kind in _NUMBERS and values:
-            tags[tag] = _number(f"{order}{_NUMBERS[kind]}", data, place + struct.calcsize(entry))
-    return tags, _number(f"{order}{form.offset}", data, end) if count <= _MOST_TAGS else 0
+    for entry in range(first, min(end, len(data) - size + 1), size):
+        tag, kind, values = struct.unpack_from(head, data, entry)
+        letter = _NUMBERS.get(kind, "")
+        stands_there = letter and 0 < values * form.size(letter) <= form.size(form.place)
+        tags[tag] = _number(f"{order}{letter}", data, entry + struct.calcsize(head)) if stands_there else 0
+    return tags, count, _number(f"{order}{form.place}", data, end) if count <= most else 0
 
 
 def _number(form: str, data: bytes, at: int) -> int:

@@ -19,28 +19,28 @@ import pytest
 PICTURES = 400
 
 
-def export(folder: Path) -> Path:
-    """A COCO export of pictures so large and many that its import takes seconds."""
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a COCO export of so many pictures that its import takes a second and more."""
+    folder = tmp_path_factory.mktemp("export")
     (folder / "images").mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (600, 800), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (240, 320), dtype=np.uint8)
     for number in range(PICTURES):
         pixels[0, 0], pixels[0, 1] = divmod(number, 256)
         cv2.imwrite(str(folder / "images" / f"{number:03}.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 0])
-    listed = [{"id": one, "file_name": f"{one:03}.png", "width": 800, "height": 600} for one in range(PICTURES)]
+    listed = [{"id": one, "file_name": f"{one:03}.png", "width": 320, "height": 240} for one in range(PICTURES)]
     drawn = [{"id": 1, "image_id": 0, "category_id": 1, "bbox": [10, 10, 30, 30]}]
     content = {"images": listed, "annotations": drawn, "categories": [{"id": 1, "name": "scratch"}]}
-    path = folder / "export.json"
-    path.write_text(json.dumps(content))
-    return path
+    (folder / "export.json").write_text(json.dumps(content))
+    return folder
 
 
 @contextmanager
-def importing(folder: Path, *before: str) -> Iterator[subprocess.Popen[str]]:
+def importing(export: Path, folder: Path, *before: str) -> Iterator[subprocess.Popen[str]]:
     """The real command, once it writes pictures."""
-    source = export(folder)
     command = [
-        *before, sys.executable, "-m", "segdec_edge", "data", "import", "coco", str(source),
-        "--images", str(folder / "images"), "--out", str(folder / "parts"),
+        *before, sys.executable, "-m", "segdec_edge", "data", "import", "coco", str(export / "export.json"),
+        "--images", str(export / "images"), "--out", str(folder / "parts"),
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -56,33 +56,47 @@ def importing(folder: Path, *before: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGHUP], [signal.SIGTERM, signal.SIGTERM]])
 def test_what_was_begun_vanishes_and_the_process_dies_of_the_signal(
-    tmp_path: Path, hangup_ends: None, numbers: list[signal.Signals]
+    export: Path, tmp_path: Path, hangup_ends: None, numbers: list[signal.Signals]
 ) -> None:
-    with importing(tmp_path) as process:
+    with importing(export, tmp_path) as process:
         for number in numbers:
             process.send_signal(number)
         told = process.communicate(timeout=60)[1]
         assert process.returncode == -numbers[0], told
     assert "Traceback" not in told
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["export.json", "images"]
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_under_nohup_the_terminals_end_ends_nothing(tmp_path: Path) -> None:
-    with importing(tmp_path, "nohup") as process:
+@pytest.mark.parametrize("then", [[], [signal.SIGINT], [signal.SIGTERM]])
+def test_ctrl_c_leaves_as_little_and_whatever_follows_it(
+    export: Path, tmp_path: Path, then: list[signal.Signals]
+) -> None:
+    with importing(export, tmp_path) as process:
+        for number in (signal.SIGINT, *then):
+            process.send_signal(number)
+        told = process.communicate(timeout=60)[1]
+        assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_under_nohup_the_terminals_end_ends_nothing(export: Path, tmp_path: Path) -> None:
+    with importing(export, tmp_path, "nohup") as process:
         process.send_signal(signal.SIGHUP)
         assert process.wait(120) == 0
     assert len(list((tmp_path / "parts" / "images").iterdir())) == PICTURES
 
 
-def child(script: str) -> subprocess.CompletedProcess[str]:
+def child(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    code = f"import os, signal, sys, threading\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n{script}"
     return subprocess.run(
-        [sys.executable, "-c", f"import os, signal, sys, threading\n{script}"], capture_output=True, text=True,
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True,
         env=os.environ | {"PYTHONUNBUFFERED": ""}, timeout=60, check=False,
     )  # fmt: skip
 
 
 AT_THE_END = """
-from segdec_edge.cli.ending import ending_in_order
+from segdec_edge.ending import ending_in_order
 try:
     with ending_in_order():
         try:
@@ -100,11 +114,46 @@ def test_what_was_said_is_said_and_a_second_signal_does_not_interrupt_the_tidyin
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "tidied", "")
 
 
+CLOSED = """
+from segdec_edge.ending import ending_in_order
+sys.stdout = sys.stderr = None
+with ending_in_order():
+    signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_without_any_output_the_process_dies_of_the_signal_too() -> None:
+    assert child(CLOSED).returncode == -signal.SIGTERM
+
+
+LOST = """
+from segdec_edge import ending
+class Swallows:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+ending.PATIENCE_S = float(sys.argv[1])
+with ending.ending_in_order():
+    Swallows()
+    print("goes on", flush=True)
+    signal.raise_signal(signal.SIGHUP)
+    print("was patient", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("patience", "ends_by", "said"),
+    [("-1", signal.SIGHUP, "goes on\n"), ("60", signal.SIGTERM, "goes on\nwas patient\n")],
+)
+def test_where_the_interruption_was_lost_a_later_signal_ends_it(patience: str, ends_by: int, said: str) -> None:
+    done = child(LOST, patience)
+    assert (done.returncode, done.stdout) == (-ends_by, said)
+
+
 HANDLERS = """
-from segdec_edge.cli.ending import ending_in_order
+from segdec_edge.ending import ending_in_order
 mine = lambda number, frame: print("mine", number == signal.SIGTERM)
 signal.signal(signal.SIGTERM, mine)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with ending_in_order():
     signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 from segdec_edge.bundle import read_bundle
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.demo import UNSEEN_PARTS
+from segdec_edge.errors import OutputError
 from segdec_edge.outputs.ledger import counts, read_rows
 from segdec_edge.types import Label
 
@@ -72,6 +76,34 @@ def test_the_report_is_one_self_contained_page(first: tuple[Path, str]) -> None:
     links.outside = []
     links.feed((first[0] / "report" / "report.html").read_text())
     assert links.outside == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "ends_by"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
+def test_a_demo_that_is_stopped_while_its_station_runs_ends_in_order(
+    first: tuple[Path, str], tmp_path: Path, number: signal.Signals, ends_by: int
+) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(first[0], folder)
+    (folder / "ledger.sqlite").unlink()
+    command = [sys.executable, "-c", "from segdec_edge.cli import main; main()", "demo", "--out", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        while not _parts_in(folder / "ledger.sqlite"):
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.005)
+        process.send_signal(number)
+        told = process.stdout.read()
+        assert process.wait() == ends_by, told
+    assert "bug" not in told
+    assert 0 < _parts_in(folder / "ledger.sqlite") < 60
+
+
+def _parts_in(ledger: Path) -> int:
+    try:
+        return sum(counts(ledger).values()) if ledger.exists() else 0
+    except OutputError:  # being made
+        return 0
 
 
 @pytest.mark.slow

@@ -15,6 +15,9 @@ from segdec_edge.pictures import read_picture
 from segdec_edge.tiff import directories, other_pages
 
 FULL, REDUCED, PAGE, TRANSPARENCY = 0, 1, 2, 4
+OLD_FULL, OLD_REDUCED = -1, -2
+"""By TIFF's old SubfileType."""
+
 SIDE = 12
 FORMS = [("<", False), (">", False), ("<", True), (">", True)]
 
@@ -26,7 +29,17 @@ def tiff(kinds: Sequence[int], order: str = "<", big: bool = False) -> bytes:
     data = mark + struct.pack(f"{order}H", 43 if big else 42)
     data += struct.pack(f"{order}HHQ", 8, 0, 16) if big else struct.pack(f"{order}I", 8)
     for number, kind in enumerate(kinds):
-        fields = [(254, kind), (256, SIDE), (257, SIDE), (258, 8), (259, 1), (262, 1), (273, 0), (277, 1), (278, SIDE)]
+        fields = [
+            (254, kind) if kind >= 0 else (255, -kind),
+            (256, SIDE),
+            (257, SIDE),
+            (258, 8),
+            (259, 1),
+            (262, 1),
+            (273, 0),
+            (277, 1),
+            (278, SIDE),
+        ]
         fields.append((279, SIDE * SIDE))
         pixels_at = len(data) + struct.calcsize(f"={count}{place}") + entry_size * len(fields)
         data += struct.pack(f"{order}{count}", len(fields))
@@ -51,6 +64,8 @@ def tiff(kinds: Sequence[int], order: str = "<", big: bool = False) -> bytes:
         ([FULL, TRANSPARENCY], 0),
         ([FULL, REDUCED | TRANSPARENCY, FULL], 1),
         ([REDUCED, FULL], 1),
+        ([FULL, OLD_REDUCED], 0),
+        ([OLD_FULL, OLD_FULL], 1),
     ],
 )
 def test_pages_that_are_pictures_are_counted(kinds: Sequence[int], others: int, order: str, big: bool) -> None:
@@ -99,6 +114,26 @@ def test_every_cut_gives_no_more_than_the_whole(order: str, big: bool) -> None:
         for cut, tags in zip(directories(data[:length]), whole, strict=False):
             assert cut.items() <= tags.items()
         assert other_pages(data[:length]) <= 1
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4, 8, 9, 12])
+def test_a_page_counts_whatever_type_its_width_has(kind: int) -> None:
+    data = bytearray(tiff([FULL, FULL]))
+    width = struct.pack("<HH", 256, 4)
+    second = data.rindex(width)
+    struct.pack_into("<H", data, second + 2, kind)
+    assert other_pages(bytes(data)) == 1
+
+
+@pytest.mark.parametrize("data", [
+    b"II*\0\x08\0\0\0" + b"\xff" * 1_000_000,
+    b"II*\0\x08\0\0\0" + b"".join(struct.pack("<HI", 0, at) for at in range(14, 2_000_000, 6)),
+    b"II*\0\x08\0\0\0" + b"".join(struct.pack("<I", at) for at in range(12, 2_000_000, 4)),
+    b"II+\0\x08\0\0\0" + struct.pack("<Q", 16) + b"\xff" * 1_000_000,
+], ids=["one huge", "empty ones", "overlapping", "huge in BigTIFF"])  # fmt: skip
+def test_no_more_is_read_than_a_file_of_that_length_holds(data: bytes) -> None:
+    entries = sum(max(1, len(tags)) for tags in directories(data))
+    assert entries <= len(data) // 12
 
 
 @pytest.mark.parametrize("data", [b"", b"II", b"II*", b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0", b"XX*\0" + bytes(40)])

@@ -13,7 +13,7 @@ import sys
 from rich.logging import RichHandler
 
 from segdec_edge.cli.app import app, errors
-from segdec_edge.cli.ending import ending_in_order
+from segdec_edge.ending import ending_in_order
 from segdec_edge.errors import PeerStopped, SegdecError
 
 # isort: off

@@ -179,7 +179,7 @@ class Dataset:
     def root(self) -> Path:
         """The folder that the spec names. Raises DataError for a data set that is not on disk."""
         words = take_apart(self.spec)
-        if words.kind == "synthetic" or words.path is None:
+        if words.path is None:
             raise DataError(f"{self.spec}: is generated, wanted a data set on disk for this. Use another one.")
         return words.path
 

@@ -1,4 +1,4 @@
-"""A spec string taken apart: KIND:PATH,key=value,… . Knows no kind and no key."""
+"""A spec string taken apart: KIND:PATH,key=value,… . Knows no key."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 
 from segdec_edge.errors import DataError
 from segdec_edge.files import from_home
+
+_GENERATED = frozenset({"synthetic"})
+"""Of these kinds nothing lies on disk: only options follow."""
 
 # Options stand at the end, so that a comma in a path stays part of it unless key=value follows it.
 _PATH_AND_OPTIONS = re.compile(r"(?P<path>.*?)(?P<options>(?:,[a-z_]+=[^,]*)*)", re.DOTALL)
@@ -33,6 +36,8 @@ class SpecWords:
 def take_apart(spec: str) -> SpecWords:
     """'dagm:~/sets/DAGM,class=1' → dagm, that path with ~ resolved, {class: 1}. Raises DataError on a doubled key."""
     kind, colon, rest = spec.partition(":")
+    if kind in _GENERATED and rest:
+        rest = f",{rest}"
     match = _PATH_AND_OPTIONS.fullmatch(rest)
     path, options = (match["path"], match["options"]) if match else (rest, "")
     pairs = [item.partition("=")[::2] for item in options.split(",")[1:]]

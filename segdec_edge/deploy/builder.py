@@ -5,7 +5,8 @@ What differs between versions is asked of runtime.tensorrt_api; all else here is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -208,17 +209,24 @@ def _bridge(tensorrt: TensorRt, monitor: Monitor) -> trt.IProgressMonitor:
             super().__init__()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            monitor.start(phase_name, parent_phase, num_steps)
+            with self._uninterrupted():
+                monitor.start(phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            try:
-                return monitor.step(phase_name, step + 1)
-            except KeyboardInterrupt:  # an exception cannot pass through TensorRT
-                monitor.cancelled = True
-                return False
+            with self._uninterrupted():
+                monitor.cancelled |= not monitor.step(phase_name, step + 1)
+            return not monitor.cancelled
 
         def phase_finish(self, phase_name: str) -> None:
-            monitor.finish(phase_name)
+            with self._uninterrupted():
+                monitor.finish(phase_name)
+
+        @contextmanager
+        def _uninterrupted(self) -> Iterator[None]:
+            try:
+                yield
+            except KeyboardInterrupt:  # an exception cannot pass through TensorRT
+                monitor.cancelled = True
 
     bridge: trt.IProgressMonitor = Bridge()
     return bridge

@@ -285,7 +285,7 @@ def _from(folder: Path, spec: str) -> str:
 
 def _moved(spec: str, move: Callable[[Path], Path]) -> str:
     words = take_apart(spec)
-    if words.kind == "synthetic" or words.path is None or words.path.is_absolute():
+    if words.path is None or words.path.is_absolute():
         return spec
     return ",".join([f"{words.kind}:{move(words.path).as_posix()}", *(f"{k}={v}" for k, v in words.options.items())])
 

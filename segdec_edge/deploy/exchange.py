@@ -6,8 +6,7 @@ is picked on the training pictures of the split that they name, never on those o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from segdec_edge.errors import ConfigError, DataError, PictureError
 from segdec_edge.evaluation.run import EvaluationRun, evaluate_artefact
 from segdec_edge.evaluation.scoring import score_samples
 from segdec_edge.evaluation.thresholds import best_f_threshold
-from segdec_edge.files import make_folder
+from segdec_edge.files import folder_for, make_folder
 from segdec_edge.model.artefact import open_artefact
 from segdec_edge.model.authors import save_authors
 from segdec_edge.model.backend import TorchBackend, spec_of
@@ -74,13 +73,12 @@ def import_checkpoint(
     if size_hw is None:
         raise ConfigError(f"{source}: does not say its input size, wanted with --data. Give it: --size HEIGHTxWIDTH")
     dataset, split = _opened(trained_on)
-    make_folder(output.parent)
-    with _place_for(report or output.with_name(f"{output.stem}-test")) as folder:
+    with folder_for(output.parent), folder_for(report or output.with_name(f"{output.stem}-test")) as folder:
         checkpoint = _calibrated(checkpoint, size_hw, dataset, split, say or _silent)
         save_checkpoint(output, checkpoint)
-    (say or _silent)(f"scoring {len(split.test)} test pictures")
-    artefact = open_artefact(output)
-    run = evaluate_artefact(artefact.backend, artefact.facts, artefact.threshold_source, dataset, "test", folder)
+        (say or _silent)(f"scoring {len(split.test)} test pictures")
+        artefact = open_artefact(output)
+        run = evaluate_artefact(artefact.backend, artefact.facts, artefact.threshold_source, dataset, "test", folder)
     return checkpoint, run
 
 
@@ -93,20 +91,6 @@ def export_authors(checkpoint: Path, output: Path) -> int:
     net = load_checkpoint(checkpoint).net
     save_authors(output, net)
     return len(net.state_dict())
-
-
-@contextmanager
-def _place_for(folder: Path) -> Iterator[Path]:
-    """The folder, made before long work that it is refused after else; a new one vanishes where that work fails."""
-    new = not folder.exists()
-    make_folder(folder)
-    try:
-        yield folder
-    except BaseException:
-        if new:
-            with suppress(OSError):  # something lies in it by now
-                folder.rmdir()
-        raise
 
 
 def _opened(trained_on: TrainedOn) -> tuple[Dataset, Split]:

@@ -174,7 +174,7 @@ def _run_processes(waiting: Sequence[tuple[Job, Path]], at_once: int, said: Said
                     running.append((job, folder, _start(job, folder)))
                     said(f"{job.folder}: started, see {folder / 'output.log'}")
                 if asked_to_stop:
-                    raise SystemExit(128 + asked_to_stop[0])
+                    break
                 ended = [one for one in running if one[2].poll() is not None]
                 running = [one for one in running if one not in ended]
                 for job, folder, process in ended:
@@ -188,6 +188,9 @@ def _run_processes(waiting: Sequence[tuple[Job, Path]], at_once: int, said: Said
                 process.terminate()
             for _, _, process in running:
                 process.wait()
+    if asked_to_stop:
+        signal.raise_signal(asked_to_stop[0])  # now to whom it belongs, else it ends the process
+        raise SystemExit(128 + asked_to_stop[0])
     if failed:
         first = next(job.folder for job, _ in waiting if job.folder in failed)
         raise TrainingError(f"{len(failed)} trainings failed, first {first}: see its output.log, then start again.")

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from segdec_edge.ending import ending_in_order
 from segdec_edge.errors import SegdecError
 from segdec_edge.reproduce.execute import JOB, job_from_json, run_job
 from segdec_edge.training.progress import TerminalObserver
@@ -23,4 +24,6 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    with ending_in_order():
+        status = main(Path(sys.argv[1]))
+    sys.exit(status)

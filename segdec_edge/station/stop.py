@@ -13,10 +13,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """A plain flag. Not a threading.Event: set() from a signal handler can meet its own lock and never return."""
+    """A plain flag. Not a threading.Event: set() from a signal handler can meet its own lock and never return.
+
+    number: the signal that set it, 0 where none did.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested, self.number = False, 0
 
     def request(self) -> None:
         self.requested = True
@@ -39,4 +42,4 @@ class Stop:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        self.requested, self.number = True, number

@@ -115,8 +115,16 @@ def test_phases_and_steps_are_told_and_can_cancel(rtx: TensorRt, small: Bundle) 
         def finish(self, phase: str) -> None:
             pass
 
-    class Interrupted(Watching):
+    class AtAStep(Watching):
         def step(self, phase: str, done: int) -> bool:
+            raise KeyboardInterrupt
+
+    class AtAStart(Watching):
+        def start(self, phase: str, parent: str | None, steps: int) -> None:
+            raise KeyboardInterrupt
+
+    class AtAnEnd(Watching):
+        def finish(self, phase: str) -> None:
             raise KeyboardInterrupt
 
     watching = Watching()
@@ -124,8 +132,9 @@ def test_phases_and_steps_are_told_and_can_cancel(rtx: TensorRt, small: Bundle) 
     build_plan(rtx, onnx_bytes, Wish(target="sm86"), monitor=watching)
     assert "Building engine" in watching.seen[0]
     assert watching.steps > 10
-    with pytest.raises(KeyboardInterrupt):
-        build_plan(rtx, onnx_bytes, Wish(target="sm86"), monitor=Interrupted())
+    for interrupted in (AtAStep(), AtAStart(), AtAnEnd()):
+        with pytest.raises(KeyboardInterrupt):
+            build_plan(rtx, onnx_bytes, Wish(target="sm86"), monitor=interrupted)
 
 
 @pytest.mark.trt

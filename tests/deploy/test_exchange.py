@@ -303,6 +303,12 @@ def test_an_import_that_fails_leaves_no_folder_that_was_not_there(
             trained_on=TrainedOn(f"folder:{root}", splits=trained_on.splits),
         )  # fmt: skip
     assert sorted(tmp_path.iterdir()) == before
+    with pytest.raises(DataError):
+        import_checkpoint(
+            source, tmp_path / "new" / "ours.pt", size_hw=(64, 128), report=tmp_path / "new" / "deep" / "report",
+            trained_on=TrainedOn(f"folder:{root}", splits=trained_on.splits),
+        )  # fmt: skip
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_published_folders_need_no_fold_and_evaluate_gives_the_same_figures(tmp_path: Path) -> None:

@@ -188,22 +188,31 @@ def test_a_run_that_fails_beside_others_is_named_and_the_others_finish(parts: Pa
     assert console.file.getvalue().count("started") == 2  # type: ignore[attr-defined]
 
 
-def test_sigterm_ends_the_trainings_beside_too(parts: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("whom", ["the process", "its group"])
+def test_sigterm_ends_the_trainings_beside_too(parts: Path, tmp_path: Path, whom: str) -> None:
     small = [f"--set={name}={value}" for name, value in {"width": 0.25, "epochs": 5000, "tensorboard": "false"}.items()]
     command = [
         sys.executable, "-m", "segdec_edge", "reproduce", "V", "--data", f"folder:{parts}", "-o", str(tmp_path / "out"),
         "--rows", "none,all", "--side-by-side", "2", "--size", "64x128", "--device", "cpu", *small,
     ]  # fmt: skip
     with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        process = subprocess.Popen(
+            command, stdout=said, stderr=said, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True
+        )
     try:
         locks = [tmp_path / f"out/{row}/ours/split-seed1337/training.lock" for row in ("none", "all")]
         wait_until(lambda: process.poll() is not None or all(one.exists() and one.read_text() for one in locks))
         assert process.poll() is None, (tmp_path / "said").read_text()
         workers = [int(one.read_text()) for one in locks]
-        process.terminate()
-        assert process.wait(60) == 128 + signal.SIGTERM
+        wait_until(lambda: bool(list(tmp_path.glob("out/*/ours/*/.segdec_tmp_*"))))  # a checkpoint is being written
+        if whom == "the process":
+            process.terminate()
+        else:
+            os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(60) == -signal.SIGTERM
         assert not [one for one in workers if Path(f"/proc/{one}").exists()]
+        assert not list(tmp_path.glob("out/**/.segdec_tmp_*"))
+        assert "Traceback" not in (tmp_path / "said").read_text()
     finally:
         process.kill()
         process.wait()
