@@ -140,6 +140,7 @@ def _inspect(out: Path, console: Console) -> None:
     summary = run_station(load_station(station), console, stop)
     if stop.number:
         signal.raise_signal(stop.number)  # the station ended in order; the demo goes no further
+        raise KeyboardInterrupt  # ignored by whoever started this, as a shell's background jobs do with Ctrl-C
     rows = list(read_rows(out / "ledger.sqlite", summary.run_id))
     if len(rows) != len(unseen.samples):
         raise SegdecError(

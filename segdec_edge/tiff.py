@@ -23,9 +23,6 @@ class _Form:
     place: str
     count: str
 
-    def size(self, letters: str) -> int:
-        return struct.calcsize(f"={letters}")
-
 
 _FORMS = {42: _Form(4, "I", "H"), 43: _Form(8, "Q", "Q")}
 
@@ -42,7 +39,7 @@ def directories(data: bytes) -> Iterator[Mapping[int, int]]:
     form = _FORMS.get(*struct.unpack(f"{order}H", version))
     if form is None:
         return
-    seen, left = {0}, len(data) // form.size(f"HH{form.place * 2}")
+    seen, left = {0}, len(data) // _size(f"HH{form.place * 2}")
     at = _number(f"{order}{form.place}", data, form.first)
     while at not in seen and left > 0:
         seen.add(at)
@@ -69,16 +66,20 @@ def _directory(data: bytes, at: int, order: str, form: _Form, most: int) -> tupl
     """
     count = _number(f"{order}{form.count}", data, at)
     head = f"{order}HH{form.place}"
-    size = form.size(f"HH{form.place * 2}")
-    first = at + form.size(form.count)
+    size = _size(f"HH{form.place * 2}")
+    first = at + _size(form.count)
     end = first + size * min(count, most)
     tags: dict[int, int] = {}
     for entry in range(first, min(end, len(data) - size + 1), size):
         tag, kind, values = struct.unpack_from(head, data, entry)
         letter = _NUMBERS.get(kind, "")
-        stands_there = letter and 0 < values * form.size(letter) <= form.size(form.place)
+        stands_there = letter and 0 < values * _size(letter) <= _size(form.place)
         tags[tag] = _number(f"{order}{letter}", data, entry + struct.calcsize(head)) if stands_there else 0
     return tags, count, _number(f"{order}{form.place}", data, end) if count <= most else 0
+
+
+def _size(letters: str) -> int:
+    return struct.calcsize(f"={letters}")
 
 
 def _number(form: str, data: bytes, at: int) -> int:

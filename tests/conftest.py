@@ -74,6 +74,14 @@ def hangup_ends() -> Iterator[None]:
 
 
 @pytest.fixture
+def ctrl_c_ends() -> Iterator[None]:
+    """As in a terminal; where the tests themselves run in a script's background, what they start would ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def rtx() -> TensorRt:
     """The real TensorRT-RTX, which builds without a GPU, or a skip that says how to install it."""
     if find_spec("tensorrt_rtx") is None:

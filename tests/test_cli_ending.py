@@ -69,7 +69,7 @@ def test_what_was_begun_vanishes_and_the_process_dies_of_the_signal(
 
 @pytest.mark.parametrize("then", [[], [signal.SIGINT], [signal.SIGTERM]])
 def test_ctrl_c_leaves_as_little_and_whatever_follows_it(
-    export: Path, tmp_path: Path, then: list[signal.Signals]
+    export: Path, tmp_path: Path, ctrl_c_ends: None, then: list[signal.Signals]
 ) -> None:
     with importing(export, tmp_path) as process:
         for number in (signal.SIGINT, *then):

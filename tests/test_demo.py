@@ -81,7 +81,7 @@ def test_the_report_is_one_self_contained_page(first: tuple[Path, str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "ends_by"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
 def test_a_demo_that_is_stopped_while_its_station_runs_ends_in_order(
-    first: tuple[Path, str], tmp_path: Path, number: signal.Signals, ends_by: int
+    first: tuple[Path, str], tmp_path: Path, ctrl_c_ends: None, number: signal.Signals, ends_by: int
 ) -> None:
     folder = tmp_path / "out"
     shutil.copytree(first[0], folder)
