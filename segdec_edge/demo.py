@@ -6,7 +6,6 @@ A second run reuses a finished training and its bundle. Knows only what every ro
 from __future__ import annotations
 
 import re
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from segdec_edge.data.samples import Dataset
 from segdec_edge.data.spec import open_dataset
 from segdec_edge.deploy.export import export_checkpoint
 from segdec_edge.deploy.material import parity_pictures
+from segdec_edge.ending import hand_on
 from segdec_edge.errors import SegdecError, StorageError
 from segdec_edge.evaluation.run import EvaluationRun, evaluate_artefact, note_accuracy
 from segdec_edge.evaluation.text import summary_lines
@@ -139,8 +139,7 @@ def _inspect(out: Path, console: Console) -> None:
     stop = Stop()
     summary = run_station(load_station(station), console, stop)
     if stop.number:
-        signal.raise_signal(stop.number)  # the station ended in order; the demo goes no further
-        raise KeyboardInterrupt  # ignored by whoever started this, as a shell's background jobs do with Ctrl-C
+        hand_on(stop.number)  # the station ended in order; the demo goes no further
     rows = list(read_rows(out / "ledger.sqlite", summary.run_id))
     if len(rows) != len(unseen.samples):
         raise SegdecError(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 PATIENCE_S = 10.0
 """So long a process may tidy up undisturbed; a signal after it ends the process at once."""
@@ -48,6 +49,12 @@ def ending_in_order() -> Iterator[None]:
             signal.signal(number, handler)
         if came and came[0][0] != signal.SIGINT:
             _die_of(came[0][0])
+
+
+def hand_on(number: int) -> NoReturn:
+    """End by a signal that was taken for a while, as if it came now; where it is ignored now, as by Ctrl-C."""
+    signal.raise_signal(number)
+    raise KeyboardInterrupt
 
 
 def _die_of(number: int) -> None:

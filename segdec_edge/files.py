@@ -151,18 +151,17 @@ def make_folder(path: Path) -> Path:
 
 @contextmanager
 def folder_for(path: Path) -> Iterator[Path]:
-    """A folder, with its parents, for what is done inside; where that fails, those that are new and empty vanish.
+    """A folder, with its parents, for what is done inside; those that are new and still empty in the end vanish.
 
     Made at once, so that a place where nothing can be written is refused before long work. Raises StorageError.
     """
     new = [one for one in (path, *path.parents) if not one.exists()]
     try:
         yield make_folder(path)
-    except BaseException:
+    finally:
         with suppress(OSError):  # something lies in it by now
             for one in new:
                 one.rmdir()
-        raise
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

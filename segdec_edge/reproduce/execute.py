@@ -22,6 +22,7 @@ from typing import Any
 
 from segdec_edge.config.train import train_settings
 from segdec_edge.data.splits import Split
+from segdec_edge.ending import hand_on
 from segdec_edge.errors import TrainingError
 from segdec_edge.evaluation.run import evaluate_artefact
 from segdec_edge.files import make_folder, write_atomic
@@ -189,8 +190,7 @@ def _run_processes(waiting: Sequence[tuple[Job, Path]], at_once: int, said: Said
             for _, _, process in running:
                 process.wait()
     if asked_to_stop:
-        signal.raise_signal(asked_to_stop[0])  # now to whom it belongs, else it ends the process
-        raise SystemExit(128 + asked_to_stop[0])
+        hand_on(asked_to_stop[0])
     if failed:
         first = next(job.folder for job, _ in waiting if job.folder in failed)
         raise TrainingError(f"{len(failed)} trainings failed, first {first}: see its output.log, then start again.")
